@@ -1,0 +1,1 @@
+"""Attention without state: the product itself, and rotary positions over time and space."""

@@ -1,0 +1,75 @@
+"""What the DiT is given beside the noisy latents."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from talkingmachines.attention.rope import RopeTable
+from talkingmachines.audio.alignment import AudioWindows
+
+KeyValue = tuple[Tensor, Tensor]
+"""Keys and values of one layer, each [B, S, N, K]."""
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """B batch, C latent channels, F latent frames, H W latent rows and columns, h w token rows and columns.
+
+    latents: [B, C, F, H, W]; mask: [B, mask_channels, F, H, W], 1 where the latent frame is given in `latents`.
+    text: [B, length, dim], image: [B, tokens, dim]: needed if configured.
+    audio: None skips the audio layers: the base model, unconditional for guidance on audio.
+    mode: [B, F] long, 0 listening, 1 speaking; None adds nothing to the audio tokens.
+    face_mask: [B, h, w] in [0, 1], how much audio each token may hear; None is the whole picture. A sample whose
+    mask is all zero is as if it had no audio, which is how single samples of a batch are made unconditional.
+    """
+
+    latents: Tensor
+    mask: Tensor
+    text: Tensor | None = None
+    image: Tensor | None = None
+    audio: AudioWindows | None = None
+    mode: Tensor | None = None
+    face_mask: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PreparedConditioning:
+    """A Conditioning with all computed that does not depend on the noisy latents or sigma; see DiT.prepare.
+
+    text, image, audio: the keys and values of each layer, empty where there are none; those of the audio are
+    [B * F, A, N, K]. face_mask: [B, 1, h * w, 1] or None.
+    """
+
+    latents: Tensor
+    mask: Tensor
+    rope: RopeTable
+    text: tuple[KeyValue, ...]
+    image: tuple[KeyValue, ...]
+    audio: tuple[KeyValue, ...]
+    face_mask: Tensor | None
+
+
+def still_conditioning(
+    reference: Tensor,
+    num_latents: int,
+    mask_channels: int,
+    known: Tensor | None = None,
+    audio: AudioWindows | None = None,
+    mode: Tensor | None = None,
+    face_mask: Tensor | None = None,
+) -> Conditioning:
+    """A Conditioning that holds a picture still.
+
+    reference: [B, C, H, W], the latent of the picture, repeated over all num_latents frames with mask 0.
+    known: [B, C, f, H, W], the first f latent frames if they are known already: put in with mask 1.
+    """
+    B, C, H, W = reference.shape
+    count = 0 if known is None else known.shape[2]
+    assert count <= num_latents, (count, num_latents)
+    latents = reference[:, :, None].expand(B, C, num_latents, H, W)
+    mask = reference.new_zeros(B, mask_channels, num_latents, H, W)
+    if known is not None:
+        latents = torch.cat([known, latents[:, :, count:]], 2)
+        mask[:, :, :count] = 1
+    return Conditioning(latents, mask, audio=audio, mode=mode, face_mask=face_mask)

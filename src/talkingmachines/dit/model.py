@@ -1,0 +1,169 @@
+"""The diffusion transformer.
+
+B batch, C latent channels, F latent frames, H W latent rows and columns, h w token rows and columns,
+L = F h w tokens, D width. Layout and parameter names are those of Wan2.1 image-to-video, with the audio layers of
+the MultiTalk family (`audio_proj`, `blocks.N.norm_x`, `blocks.N.audio_cross_attn`) and `audio_mode` of our own.
+"""
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from talkingmachines.attention.rope import rope_table
+from talkingmachines.dit.audio import AudioProjection
+from talkingmachines.dit.block import DiTBlock
+from talkingmachines.dit.conditioning import Conditioning, KeyValue, PreparedConditioning
+from talkingmachines.dit.config import DiTConfig, ImageConfig
+from talkingmachines.dit.layers import LayerNorm, compute_dtype, modulate
+
+MIN_SIGMA = 0.05
+"""Floor of the division that makes a velocity from x0."""
+
+
+def sinusoidal_embedding(timestep_B: Tensor, width: int) -> Tensor:
+    """[B, width] float32: cosines, then sines, of rates that fall from 1 to about 1 / 10000."""
+    half = width // 2
+    steps = torch.arange(half, dtype=torch.float64, device=timestep_B.device)
+    angle = torch.outer(timestep_B.double(), 10_000.0 ** (-steps / half))
+    return torch.cat([angle.cos(), angle.sin()], 1).float()
+
+
+class ImageProjection(nn.Module):
+    """Image tokens [B, tokens, dim] -> [B, tokens, D]."""
+
+    def __init__(self, config: ImageConfig, width: int) -> None:
+        super().__init__()
+        dim = config.dim
+        self.proj = nn.Sequential(
+            nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, width), nn.LayerNorm(width)
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.proj(tokens)
+
+
+class Head(nn.Module):
+    """Tokens [B, L, D] -> one patch each, [B, L, patch * C]."""
+
+    def __init__(self, config: DiTConfig, patch_size: int) -> None:
+        super().__init__()
+        self.norm = LayerNorm(config.width, config.eps, elementwise_affine=False)
+        self.head = nn.Linear(config.width, patch_size * config.latent_channels)
+        self.modulation = nn.Parameter(torch.randn(1, 2, config.width) / config.width**0.5)
+
+    def forward(self, x_BLD: Tensor, time_BD: Tensor) -> Tensor:
+        shift, scale = (self.modulation + time_BD[:, None]).chunk(2, 1)
+        return self.head(modulate(self.norm(x_BLD), shift, scale).to(compute_dtype(x_BLD)))
+
+
+class DiT(nn.Module):
+    """Velocity of noisy latents, given a picture or first frames, audio, and perhaps text and image tokens.
+
+    With prediction "x0" the network's output R is what changes against the conditioning latents:
+    x0 = cond.latents + (1 - mask) * R. Given frames come back exactly, and a still background costs nothing.
+    A fresh model predicts R = 0 (or velocity 0), and its audio layers change nothing.
+    """
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, text, image, audio = config.width, config.text, config.image, config.audio
+        self.patch_embedding = nn.Conv3d(config.in_channels, width, config.patch, config.patch)
+        if text:
+            self.text_embedding = nn.Sequential(
+                nn.Linear(text.dim, width), nn.GELU("tanh"), nn.Linear(width, width)
+            )
+        if image:
+            self.img_emb = ImageProjection(image, width)
+        self.time_embedding = nn.Sequential(
+            nn.Linear(config.freq_dim, width), nn.SiLU(), nn.Linear(width, width)
+        )
+        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        if audio:
+            self.audio_proj = AudioProjection(audio)
+            self.audio_mode = nn.Embedding(audio.modes, audio.width)
+        self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.layers))
+        self.head = Head(config, config.patch[0] * config.patch[1] * config.patch[2])
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.xavier_uniform_(self.patch_embedding.weight.flatten(1))
+        nn.init.zeros_(self.patch_embedding.bias)  # type: ignore[arg-type]
+        for name, parameter in self.named_parameters():
+            if name.startswith(("time_embedding", "text_embedding")) and name.endswith("weight"):
+                nn.init.normal_(parameter, std=0.02)
+            if name.endswith(("head.head.weight", "audio_cross_attn.proj.weight", "audio_mode.weight")):
+                nn.init.zeros_(parameter)
+
+    def prepare(self, cond: Conditioning) -> PreparedConditioning:
+        """All that the noisy latents and sigma do not change: once for a whole sampling run."""
+        B, _, F, H, W = cond.latents.shape
+        h, w = H // self.config.patch[1], W // self.config.patch[2]
+        rope = rope_table(self.config.head_width, range(F), h, w, cond.latents.device)
+        text, image = self._context(cond)
+        face_mask = None if cond.face_mask is None else cond.face_mask.reshape(B, 1, h * w, 1)
+        return PreparedConditioning(
+            cond.latents, cond.mask, rope, text, image, self._audio(cond, F), face_mask
+        )
+
+    def _context(self, cond: Conditioning) -> tuple[tuple[KeyValue, ...], tuple[KeyValue, ...]]:
+        text: tuple[KeyValue, ...] = ()
+        image: tuple[KeyValue, ...] = ()
+        if self.config.text:
+            assert cond.text is not None, "this model needs text tokens"
+            tokens = self.text_embedding(cond.text)
+            text = tuple(block.cross_attn.text_key_value(tokens) for block in self.blocks)
+        if self.config.image:
+            assert cond.image is not None, "this model needs image tokens"
+            tokens = self.img_emb(cond.image)
+            image = tuple(block.cross_attn.image_key_value(tokens) for block in self.blocks)
+        return text, image
+
+    def _audio(self, cond: Conditioning, num_latents: int) -> tuple[KeyValue, ...]:
+        if cond.audio is None:
+            return ()
+        assert cond.audio.num_latents == num_latents, (cond.audio.num_latents, num_latents)
+        tokens_BFAD = self.audio_proj(cond.audio)
+        if cond.mode is not None:
+            tokens_BFAD = tokens_BFAD + self.audio_mode(cond.mode)[:, :, None]
+        return tuple(block.audio_cross_attn.key_value(tokens_BFAD) for block in self.blocks)
+
+    def embed_time(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """sigma [B] -> the time embedding [B, D] and the modulation of the layers [B, 6, D], both float32."""
+        embedding = sinusoidal_embedding(1000 * sigma.float(), self.config.freq_dim)
+        # As in Wan, in the precision of the parameters: bfloat16 would not tell neighbouring timesteps apart.
+        with torch.autocast(sigma.device.type, enabled=False):
+            time_BD = self.time_embedding(embedding.to(self.patch_embedding.weight.dtype))
+            time_B6D = self.time_projection(time_BD).unflatten(1, (6, -1))
+        return time_BD.float(), time_B6D.float()
+
+    def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning | PreparedConditioning) -> Tensor:
+        """x [B, C, F, H, W] noisy at sigma [B] -> velocity of that shape, float32 or the dtype of x.
+
+        H and W must be multiples of the patch. The residual stream has the dtype of x.
+        """
+        cond = self.prepare(cond) if isinstance(cond, Conditioning) else cond
+        output = self._network(x, sigma, cond)
+        if self.config.prediction == "velocity":
+            return output
+        x0 = cond.latents + (1 - cond.mask[:, :1]) * output
+        return (x - x0) / sigma.clamp(min=MIN_SIGMA).view(-1, 1, 1, 1, 1)
+
+    def _network(self, x: Tensor, sigma: Tensor, cond: PreparedConditioning) -> Tensor:
+        (p, q), (F, H, W) = self.config.patch[1:], x.shape[2:]
+        pixels = torch.cat([x, cond.mask.to(x.dtype), cond.latents.to(x.dtype)], 1)
+        # The convolution does not overlap, so it is a linear layer on patches, which is faster.
+        patches = rearrange(pixels, "b c f (h p) (w q) -> b (f h w) (c p q)", p=p, q=q)
+        embedding = self.patch_embedding
+        tokens = nn.functional.linear(patches, embedding.weight.flatten(1), embedding.bias).to(x.dtype)
+        time_BD, time_B6D = self.embed_time(sigma)
+        for layer, block in enumerate(self.blocks):
+            contexts = tuple(kv[layer] for kv in (cond.text, cond.image) if kv)
+            audio = cond.audio[layer] if cond.audio else None
+            tokens = block(tokens, time_B6D, cond.rope, contexts, audio, cond.face_mask)
+        patches = self.head(tokens, time_BD).to(x.dtype)
+        return rearrange(patches, "b (f h w) (p q c) -> b c f (h p) (w q)", f=F, h=H // p, w=W // q, p=p, q=q)

@@ -1,0 +1,32 @@
+"""What every reader checks before it decodes anything."""
+
+from pathlib import Path
+
+from talkingmachines.errors import MediaError
+
+
+def readable_file(path: str | Path, kind: str) -> Path:
+    """The path of a non-empty regular file that can be opened. kind: the words for it in the message.
+
+    Raises MediaError when it is missing, a folder, something else than a file, unreadable or empty.
+    """
+    path = Path(path)
+    try:
+        if not path.exists():
+            raise MediaError(f"{path}: there is no such file; give the path of {kind}")
+        if path.is_dir():
+            raise MediaError(f"{path}: this is a folder; give the path of {kind}")
+        if not path.is_file():
+            raise MediaError(f"{path}: this is not a regular file; save it as a file first, then give its path")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise MediaError(f"{path}: the file is empty (0 bytes); give the path of {kind}")
+    except (OSError, ValueError) as error:
+        raise MediaError(f"{path}: cannot be opened ({reason(error)}); check the path and its permissions") from error
+    return path
+
+
+def reason(error: BaseException) -> str:
+    """What the system or a codec said, in one short line."""
+    text = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+    return text if len(text) <= 160 else text[:157] + "..."

@@ -1,0 +1,101 @@
+"""Pictures of any common format, read as plain RGB."""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+from talkingmachines.errors import MediaError
+from talkingmachines.media.files import readable_file, reason
+
+MAX_PIXELS = 64_000_000
+MIN_SIDE = 16
+BACKGROUND = (224, 224, 224)
+"""What shows through transparent parts: a neutral light grey, as behind a portrait."""
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+"""Pixel formats only: no page descriptions (EPS, WMF), which run other programs to be drawn."""
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """A picture as uint8 [H, W, 3] RGB, upright.
+
+    EXIF rotation is applied, transparent parts are laid over a neutral light grey (224, 224, 224), an animation gives
+    its first frame, 16 bits become 8, and an embedded colour profile is followed to sRGB.
+
+    Raises MediaError (missing, a folder, not a picture, truncated, over 64 megapixels, under 16x16).
+    """
+    path = readable_file(path, "a picture (PNG, JPEG, WebP, ...)")
+    try:
+        # Decoders warn about what they mend; an error below is the one thing the user needs to hear.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _decode(path)
+    except MediaError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise MediaError(f"{path}: is not a picture that can be read; give a PNG, JPEG or WebP file") from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, "far more") from error
+    except Exception as error:  # damaged files make Pillow's plugins raise errors of any type
+        raise MediaError(
+            f"{path}: the picture is damaged or cut short ({reason(error)}); get an undamaged copy, or save it as PNG"
+        ) from error
+
+
+def fit_image(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The largest centred square of a picture uint8 [H, W, 3], resized with Lanczos to uint8 [size, size, 3]."""
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = Image.fromarray(np.ascontiguousarray(pixels[top : top + side, left : left + side]))
+    return np.asarray(square.resize((size, size), Image.Resampling.LANCZOS)).copy()
+
+
+def _decode(path: Path) -> np.ndarray:
+    Image.init()
+    with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise _too_large(path, f"{width}x{height}")
+        if min(width, height) < MIN_SIDE:
+            raise MediaError(
+                f"{path}: is too small ({width}x{height} pixels); give a picture of at least {MIN_SIDE}x{MIN_SIDE}, "
+                "better 256x256 or more"
+            )
+        image.load()
+        return np.asarray(_to_rgb(ImageOps.exif_transpose(image), path)).copy()
+
+
+def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+    """Any mode of Pillow to RGB, seen as a viewer shows it."""
+    if image.mode == "F":
+        raise MediaError(f"{path}: has floating-point pixels, whose range is not known; save it as an 8-bit PNG")
+    if image.mode.startswith("I"):  # 16-bit grey, in 16 or 32 bits of memory
+        grey = np.asarray(image).astype(np.int64) // 257
+        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        below = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+        return Image.alpha_composite(below, image).convert("RGB")
+    return _by_profile(image) or image.convert("RGB")
+
+
+def _by_profile(image: Image.Image) -> Image.Image | None:
+    """RGB or CMYK to sRGB through the embedded colour profile; None where there is none that fits."""
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode not in ("RGB", "CMYK"):
+        return None
+    try:
+        return ImageCms.profileToProfile(image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None  # a damaged profile: the plain conversion is what viewers show then
+
+
+def _too_large(path: Path, size: str) -> MediaError:
+    return MediaError(
+        f"{path}: is too large ({size} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are read); "
+        "give a smaller copy, 1024x1024 is plenty"
+    )

@@ -1,0 +1,109 @@
+"""Stage 1: the causal autoencoder."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from talkingmachines.vae.config import TEMPORAL_STRIDE
+from talkingmachines.vae.model import CausalVAE
+from talkingmachines.vae.pca import start_from_pca
+
+
+@dataclass(frozen=True)
+class AutoencoderRecipe:
+    """noise: the most that is added to the whitened latents, so that the decoder forgives a denoiser's errors.
+
+    motion: weight of the error of frame-to-frame differences; border: how much more it counts where one latent
+    frame ends and the next begins, against flicker there.
+    """
+
+    noise: float = 0.15
+    edges: float = 0.02
+    motion: float = 0.5
+    border: float = 3.0
+    latent_penalty: float = 1e-4
+
+
+def to_unit(video: Tensor) -> Tensor:
+    """uint8 [B, T, H, W, 3] -> float [B, 3, T, H, W] in [-1, 1]"""
+    return video.movedim(-1, 1).float() / 127.5 - 1.0
+
+
+def to_pixels(video: Tensor) -> Tensor:
+    """float [B, 3, T, H, W] in [-1, 1] -> uint8 [B, T, H, W, 3]"""
+    return ((video.float().clamp(-1, 1) + 1) * 127.5).round().byte().movedim(1, -1)
+
+
+def reconstruction_losses(made: Tensor, true: Tensor, recipe: AutoencoderRecipe) -> dict[str, Tensor]:
+    """made, true: [B, 3, 1 + 4n, H, W] -> mse, edges (mean absolute), motion."""
+    error = made - true
+    change = error.diff(dim=2).square().mean(dim=(0, 1, 3, 4))
+    weight = torch.ones_like(change)
+    weight[::TEMPORAL_STRIDE] = recipe.border
+    return {"mse": error.square().mean(), "edges": error.abs().mean(), "motion": (weight * change).mean()}
+
+
+class AutoencoderStage:
+    """Learns to rebuild clips. Batches: {"video": uint8 [B, 1 + 4n, H, W, 3]}."""
+
+    name = "vae"
+
+    def __init__(self, model: CausalVAE, recipe: AutoencoderRecipe, batches: Dataset[dict[str, Tensor]]) -> None:
+        self.model: nn.Module = model
+        self.recipe = recipe
+        self.batches = batches
+
+    def start(self, count: int) -> None:
+        """Set the model to the linear autoencoder of the first `count` batches."""
+        videos = [to_unit(self.batches[step]["video"])[:, :, 1:] for step in range(count)]
+        assert isinstance(self.model, CausalVAE)
+        start_from_pca(self.model, torch.cat(videos))
+
+    def losses(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        assert isinstance(self.model, CausalVAE)
+        video = to_unit(batch["video"])
+        latents = self.model.encode(video)
+        sigma = self.recipe.noise * torch.rand(len(video), 1, 1, 1, 1, generator=generator)
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        made = self.model.decode(latents + sigma.to(latents) * noise).float()
+        losses = reconstruction_losses(made, video, self.recipe)
+        penalty = latents.float().square().mean()
+        loss = (
+            losses["mse"]
+            + self.recipe.edges * losses["edges"]
+            + self.recipe.motion * losses["motion"]
+            + self.recipe.latent_penalty * penalty
+        )
+        psnr = -10 * (losses["mse"].detach() / 4).log10()
+        return {
+            "loss": loss,
+            **{k: v.detach() for k, v in losses.items()},
+            "psnr": psnr,
+            "power": penalty.detach(),
+        }
+
+    def sample_grid(self, model: nn.Module) -> np.ndarray:
+        """First, middle and last frame of four clips: true above, rebuilt below."""
+        assert isinstance(model, CausalVAE)
+        device = next(model.parameters()).device
+        video = to_unit(self.batches[0]["video"][:4].to(device))
+        made = model.decode(model.encode(video))
+        picks = [0, video.shape[2] // 2, video.shape[2] - 1]
+        rows = [to_pixels(v[:, :, picks]).flatten(0, 1).transpose(0, 1).flatten(1, 2) for v in (video, made)]
+        return torch.cat(rows).cpu().numpy()
+
+
+@torch.no_grad()
+def calibrate(model: CausalVAE, latents: Tensor) -> None:
+    """Set the latent normalisation from raw `latents` [B, C, F, h, w], made before any normalisation was set."""
+    model.latent_mean.copy_(latents.mean(dim=(0, 2, 3, 4)))
+    model.latent_std.copy_(latents.std(dim=(0, 2, 3, 4)))
+
+
+def psnr_db(made: Tensor, true: Tensor) -> float:
+    """Peak signal-to-noise ratio of videos in [-1, 1], in dB."""
+    return float(-10 * (F.mse_loss(made.clamp(-1, 1), true) / 4).log10())

@@ -1,0 +1,144 @@
+"""The loop that every stage of training runs in."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from talkingmachines.errors import TrainingError
+from talkingmachines.training.checkpoint import load_state, save_state
+from talkingmachines.training.config import LoopConfig
+from talkingmachines.training.ema import EMA
+from talkingmachines.training.optimizer import build_optimizers
+
+Report = Callable[[int, float, dict[str, float]], None]
+"""Called after each step with the step, the progress 0..1, and the metrics (loss, speed, time left)."""
+
+
+class Stage(Protocol):
+    """What is trained. `batches[step]` is the data of a step, a function of the step alone."""
+
+    name: str
+    model: nn.Module
+    batches: Dataset[dict[str, Tensor]]
+
+    def losses(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Scalars to report; "loss" is the one that is minimised."""
+
+    def sample_grid(self, model: nn.Module) -> np.ndarray:
+        """A picture [H, W, 3] uint8 of what `model` makes now."""
+
+
+class Writer(Protocol):
+    """The part of TensorBoard's SummaryWriter that is used."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
+
+    def add_image(self, tag: str, img_tensor: np.ndarray, global_step: int, dataformats: str) -> None: ...
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The randomness of one step, the same however the run was interrupted."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+
+
+class Trainer:
+    """One run of one stage. Stopped anywhere and resumed from its last checkpoint, it computes the same steps."""
+
+    def __init__(self, stage: Stage, config: LoopConfig, run_dir: Path, device: torch.device) -> None:
+        self.stage, self.config, self.run_dir, self.device = stage, config, run_dir, device
+        self.model = stage.model.to(device)
+        self.ema = EMA(self.model, config.ema_decay)
+        self.optimizers = build_optimizers(self.model, config)
+        self.step = 0
+        self.elapsed = 0.0
+
+    def save(self) -> None:
+        state: dict[str, Any] = {
+            "stage": self.stage.name,
+            "step": self.step,
+            "elapsed": self.elapsed,
+            "model": self.model.state_dict(),
+            "ema": self.ema.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+        save_state(self.run_dir, state)
+
+    def resume(self) -> None:
+        """Load the last checkpoint. Raises TrainingError when it is missing, damaged or of another stage."""
+        state = load_state(self.run_dir, self.device)
+        if state["stage"] != self.stage.name:
+            raise TrainingError(f"{self.run_dir} holds a run of {state['stage']!r}, not of {self.stage.name!r}")
+        try:
+            self.model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise TrainingError(f"{self.run_dir} holds a model of another shape; use the same preset") from error
+        self.ema.model.load_state_dict(state["ema"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step, self.elapsed = state["step"], state["elapsed"]
+
+    def train_step(self, batch: dict[str, Tensor]) -> dict[str, float]:
+        progress = self.config.progress(self.step, self.elapsed)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.config.learning_rate * self.config.rate(self.step, progress)
+        generator = step_generator(self.config.seed, self.step)
+        batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+        with torch.autocast(self.device.type, torch.bfloat16):
+            losses = self.stage.losses(batch, generator)
+        losses["loss"].backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
+        if not torch.isfinite(norm):
+            raise TrainingError(
+                f"the loss of step {self.step} is not finite; resume from the last checkpoint with a lower rate"
+            )
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.ema.update(self.model, self.step)
+        return {name: float(value.detach()) for name, value in losses.items()} | {"grad_norm": float(norm)}
+
+    def loader(self, workers: int) -> DataLoader[dict[str, Tensor]]:
+        end = self.config.steps or 2**31
+        return DataLoader(
+            self.stage.batches,
+            batch_size=None,
+            sampler=range(self.step, end),
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+        )
+
+    def run(self, workers: int, report: Report, writer: Writer, stopped: Callable[[], bool]) -> nn.Module:
+        """Train to the end or until `stopped()`, saving on the way. Returns the averaged model."""
+        last = saved = sampled = time.monotonic()
+        for batch in self.loader(workers):
+            metrics = self.train_step(batch)
+            now = time.monotonic()
+            self.elapsed, last = self.elapsed + now - last, now
+            progress = self.config.progress(self.step, self.elapsed)
+            report(self.step, progress, metrics)
+            for name, value in metrics.items():
+                writer.add_scalar(f"{self.stage.name}/{name}", value, self.step)
+            if now - sampled > 60 * self.config.sample_minutes:
+                self.sample(writer)
+                sampled = now
+            if now - saved > 60 * self.config.checkpoint_minutes:
+                self.save()
+                saved = now
+            if progress >= 1 or stopped():
+                break
+        self.save()
+        self.sample(writer)
+        return self.ema.model
+
+    def sample(self, writer: Writer) -> None:
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16):
+            grid = self.stage.sample_grid(self.ema.model)
+        writer.add_image(f"{self.stage.name}/samples", grid, self.step, dataformats="HWC")

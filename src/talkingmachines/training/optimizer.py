@@ -1,0 +1,23 @@
+"""Which optimiser moves which weights."""
+
+import torch
+from torch import nn
+
+from talkingmachines.training.config import LoopConfig
+
+
+def build_optimizers(model: nn.Module, config: LoopConfig) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for the matrices of repeated layers where asked for, AdamW for all the rest."""
+    muon: list[nn.Parameter] = []
+    adamw: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        inside = parameter.ndim == 2 and name.startswith("blocks.")
+        (muon if config.muon and inside else adamw).append(parameter)
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(adamw, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, foreach=True)
+    ]
+    if muon:
+        optimizers.append(
+            torch.optim.Muon(muon, lr=config.learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+        )
+    return optimizers

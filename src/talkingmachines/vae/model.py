@@ -1,0 +1,134 @@
+"""A small causal video autoencoder: a closed-form linear transform plus convolutions that learn what it misses.
+
+Layout of the latents as in Wan2.1: 16 channels, 8x8 in space, 4 in time, the first frame alone. The first frame is
+coded as four equal frames, so one path serves pictures and video.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from talkingmachines.vae.config import TEMPORAL_STRIDE, VAEConfig
+from talkingmachines.vae.layers import ShiftedStack
+
+PATCH = 8
+HALF = PATCH // 2
+
+
+@dataclass(frozen=True)
+class DecoderState:
+    """All that a streaming decode keeps: the last latent frame's features at each layer, [B, D/4, h, w]."""
+
+    coarse: tuple[Tensor, ...]
+    fine: tuple[Tensor, ...]
+
+
+def to_patches(video: Tensor, size: int) -> Tensor:
+    """[B, 3, 4F, H, W] -> [B*F, 4*3*size*size, H/size, W/size]"""
+    return rearrange(video, "B C (F t) (H p) (W q) -> (B F) (t C p q) H W", t=TEMPORAL_STRIDE, p=size, q=size)
+
+
+def from_patches(patches: Tensor, size: int, frames: int) -> Tensor:
+    """Inverse of `to_patches`, for F = `frames`."""
+    return rearrange(
+        patches,
+        "(B F) (t C p q) H W -> B C (F t) (H p) (W q)",
+        F=frames,
+        t=TEMPORAL_STRIDE,
+        p=size,
+        q=size,
+        C=3,
+    )
+
+
+def per_channel(values: Tensor) -> Tensor:
+    """[C] -> [C, 1, 1, 1], to broadcast over [B, C, F, h, w]."""
+    return values[:, None, None, None]
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        coarse, fine = config.encoder_widths
+        values = TEMPORAL_STRIDE * 3
+        self.linear = nn.Conv2d(values * PATCH**2, config.latent_channels, 1)
+        self.fine_in = nn.Conv2d(values * HALF**2, fine, 3, padding=1)
+        self.fine = ShiftedStack(fine, config.encoder_depths[1])
+        self.down = nn.Conv2d(fine, coarse, 2, stride=2)
+        self.coarse = ShiftedStack(coarse, config.encoder_depths[0])
+        self.out = nn.Conv2d(coarse, config.latent_channels, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+
+    def forward(self, video: Tensor) -> Tensor:
+        """[B, 3, 4F, H, W] -> [B, C, F, h, w]"""
+        frames = video.shape[2] // TEMPORAL_STRIDE
+        linear = self.linear(to_patches(video, PATCH).contiguous(memory_format=torch.channels_last))
+        h = self.fine_in(to_patches(video, HALF).contiguous(memory_format=torch.channels_last))
+        h, _ = self.fine(h, frames, None)
+        h, _ = self.coarse(self.down(h), frames, None)
+        return (linear + self.out(F.silu(h))).unflatten(0, (-1, frames)).movedim(1, 2)
+
+
+class Decoder(nn.Module):
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        coarse, fine = config.decoder_widths
+        values = TEMPORAL_STRIDE * 3
+        self.linear = nn.Conv2d(config.latent_channels, values * PATCH**2, 1)
+        self.coarse_in = nn.Conv2d(config.latent_channels, coarse, 3, padding=1)
+        self.coarse = ShiftedStack(coarse, config.decoder_depths[0])
+        self.up = nn.Conv2d(coarse, 4 * fine, 1)
+        self.fine = ShiftedStack(fine, config.decoder_depths[1])
+        self.out = nn.Conv2d(fine, values * HALF**2, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+
+    def forward(self, latents: Tensor, state: DecoderState | None) -> tuple[Tensor, DecoderState]:
+        """[B, C, F, h, w] -> [B, 3, 4F, H, W] and the state for the next call."""
+        frames = latents.shape[2]
+        z = latents.movedim(2, 1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        h, coarse = self.coarse(self.coarse_in(z), frames, state.coarse if state else None)
+        h, fine = self.fine(F.pixel_shuffle(self.up(h), 2), frames, state.fine if state else None)
+        linear = from_patches(self.linear(z), PATCH, frames)
+        return linear + from_patches(self.out(F.silu(h)), HALF, frames), DecoderState(coarse, fine)
+
+
+class CausalVAE(nn.Module):
+    """Video in [-1, 1] to normalised latents and back. Latent frame k >= 1 holds video frames 4k-3 .. 4k."""
+
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.register_buffer("latent_mean", torch.zeros(config.latent_channels))
+        self.register_buffer("latent_std", torch.ones(config.latent_channels))
+
+    def encode(self, video: Tensor) -> Tensor:
+        """video: [B, 3, 1 + 4n, H, W], H and W multiples of 8 -> latents [B, C, 1 + n, H/8, W/8]."""
+        still = video[:, :, :1].expand(-1, -1, TEMPORAL_STRIDE - 1, -1, -1)
+        latents = self.encoder(torch.cat([still, video], dim=2))
+        return (latents - per_channel(self.latent_mean)) / per_channel(self.latent_std)
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """image: [B, 3, H, W] -> [B, C, h, w], the latent frame of a clip's first frame."""
+        return self.encode(image.unsqueeze(2)).squeeze(2)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """latents: [B, C, F, h, w] of a whole clip -> video [B, 3, 1 + 4(F - 1), H, W]."""
+        return self.decode_next(latents, None)[0]
+
+    def decode_next(self, latents: Tensor, state: DecoderState | None) -> tuple[Tensor, DecoderState]:
+        """Streaming decode: any number of latent frames, after those that made `state` (None: the clip's start).
+
+        The first latent frame of a clip gives one video frame, every other gives four.
+        """
+        video, after = self.decoder(latents * per_channel(self.latent_std) + per_channel(self.latent_mean), state)
+        return (video if state else video[:, :, TEMPORAL_STRIDE - 1 :]), after

@@ -1,0 +1,82 @@
+import pytest
+import torch
+
+from talkingmachines.errors import ConfigError
+from talkingmachines.vae.config import VAEConfig
+from talkingmachines.vae.model import CausalVAE, from_patches, to_patches
+from talkingmachines.vae.pca import start_from_pca
+
+
+def random_vae(seed: int = 0) -> CausalVAE:
+    """Small and with every weight random, so that no path is hidden behind a zero."""
+    torch.manual_seed(seed)
+    vae = CausalVAE(VAEConfig(4, 8, (8, 8), (2, 1), (8, 8), (2, 2))).eval()
+    for parameter in vae.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    vae.latent_mean.normal_()
+    vae.latent_std.uniform_(0.5, 2.0)
+    return vae
+
+
+@pytest.mark.parametrize("frames", [1, 5, 9, 21])
+def test_shapes(frames: int) -> None:
+    vae = random_vae()
+    video = torch.randn(2, 3, frames, 24, 16)
+    latents = vae.encode(video)
+    assert latents.shape == (2, 4, 1 + (frames - 1) // 4, 3, 2)
+    assert vae.decode(latents).shape == video.shape
+
+
+@pytest.mark.parametrize("split", [[6], [1, 5], [1, 1, 1, 1, 1, 1], [2, 3, 1], [3, 3], [5, 1]])
+def test_streaming_decode_equals_whole_decode(split: list[int]) -> None:
+    vae = random_vae()
+    latents = torch.randn(2, 4, 6, 3, 2)
+    state, parts = None, []
+    for piece in latents.split(split, dim=2):
+        video, state = vae.decode_next(piece, state)
+        parts.append(video)
+    torch.testing.assert_close(torch.cat(parts, dim=2), vae.decode(latents), atol=1e-4, rtol=1e-4)
+
+
+def test_decode_is_causal() -> None:
+    vae = random_vae()
+    latents = torch.randn(1, 4, 5, 3, 2)
+    changed = latents.clone()
+    changed[:, :, 3:] += 1
+    before, after = vae.decode(latents), vae.decode(changed)
+    assert torch.equal(before[:, :, :9], after[:, :, :9])
+    assert not torch.equal(before[:, :, 9:], after[:, :, 9:])
+
+
+def test_encode_is_causal_and_first_frame_is_alone() -> None:
+    vae = random_vae()
+    video = torch.randn(1, 3, 9, 16, 16)
+    torch.testing.assert_close(vae.encode_image(video[:, :, 0]), vae.encode(video)[:, :, 0])
+    torch.testing.assert_close(vae.encode(video[:, :, :5]), vae.encode(video)[:, :, :2])
+
+
+def test_patches_round_trip() -> None:
+    video = torch.randn(2, 3, 8, 16, 24)
+    for size in (4, 8):
+        assert torch.equal(from_patches(to_patches(video, size), size, 2), video)
+
+
+def test_pca_start_is_the_best_linear_code() -> None:
+    """Clips that lie in a 4-dimensional space are rebuilt exactly, with white latents."""
+    torch.manual_seed(0)
+    vae = CausalVAE(VAEConfig(4, 8, (8, 8), (1, 1), (8, 8), (1, 1)))
+    basis = torch.randn(4, 12 * 64)
+    video = from_patches((torch.randn(2 * 8, 3, 2, 4) @ basis + 0.3).movedim(-1, 1), 8, frames=8)
+    start_from_pca(vae, video)
+    latents = vae.encoder(video)
+    rebuilt, _ = vae.decoder(latents, None)
+    torch.testing.assert_close(rebuilt, video, atol=1e-3, rtol=1e-3)
+    rows = latents.movedim(1, -1).flatten(0, -2)
+    torch.testing.assert_close(torch.cov(rows.T), torch.eye(4), atol=0.05, rtol=0.05)
+
+
+def test_config_names_the_bad_value() -> None:
+    with pytest.raises(ConfigError, match="16"):
+        VAEConfig(spatial_stride=16)
+    with pytest.raises(ConfigError, match="30"):
+        VAEConfig(encoder_widths=(30, 64))
