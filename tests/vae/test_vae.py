@@ -51,8 +51,9 @@ def test_decode_is_causal() -> None:
 def test_encode_is_causal_and_first_frame_is_alone() -> None:
     vae = random_vae()
     video = torch.randn(1, 3, 9, 16, 16)
-    torch.testing.assert_close(vae.encode_image(video[:, :, 0]), vae.encode(video)[:, :, 0])
-    torch.testing.assert_close(vae.encode(video[:, :, :5]), vae.encode(video)[:, :, :2])
+    close = {"atol": 1e-4, "rtol": 1e-4}
+    torch.testing.assert_close(vae.encode_image(video[:, :, 0]), vae.encode(video)[:, :, 0], **close)
+    torch.testing.assert_close(vae.encode(video[:, :, :5]), vae.encode(video)[:, :, :2], **close)
 
 
 def test_patches_round_trip() -> None:

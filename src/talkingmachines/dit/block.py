@@ -86,6 +86,7 @@ class DiTBlock(nn.Module):
         time_B6D: Tensor,
         rope: RopeTable,
         contexts: tuple[KeyValue, ...] = (),
+        *,
         audio: KeyValue | None = None,
         face_mask: Tensor | None = None,
     ) -> Tensor:

@@ -75,9 +75,7 @@ class DiT(nn.Module):
             )
         if image:
             self.img_emb = ImageProjection(image, width)
-        self.time_embedding = nn.Sequential(
-            nn.Linear(config.freq_dim, width), nn.SiLU(), nn.Linear(width, width)
-        )
+        self.time_embedding = nn.Sequential(nn.Linear(config.freq_dim, width), nn.SiLU(), nn.Linear(width, width))
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
         if audio:
             self.audio_proj = AudioProjection(audio)
@@ -99,6 +97,9 @@ class DiT(nn.Module):
             if name.endswith(("head.head.weight", "audio_cross_attn.proj.weight", "audio_mode.weight")):
                 nn.init.zeros_(parameter)
 
+    def _layers(self) -> list[DiTBlock]:
+        return list(self.blocks)  # type: ignore[arg-type]
+
     def prepare(self, cond: Conditioning) -> PreparedConditioning:
         """All that the noisy latents and sigma do not change: once for a whole sampling run."""
         B, _, F, H, W = cond.latents.shape
@@ -106,9 +107,7 @@ class DiT(nn.Module):
         rope = rope_table(self.config.head_width, range(F), h, w, cond.latents.device)
         text, image = self._context(cond)
         face_mask = None if cond.face_mask is None else cond.face_mask.reshape(B, 1, h * w, 1)
-        return PreparedConditioning(
-            cond.latents, cond.mask, rope, text, image, self._audio(cond, F), face_mask
-        )
+        return PreparedConditioning(cond.latents, cond.mask, rope, text, image, self._audio(cond, F), face_mask)
 
     def _context(self, cond: Conditioning) -> tuple[tuple[KeyValue, ...], tuple[KeyValue, ...]]:
         text: tuple[KeyValue, ...] = ()
@@ -116,11 +115,11 @@ class DiT(nn.Module):
         if self.config.text:
             assert cond.text is not None, "this model needs text tokens"
             tokens = self.text_embedding(cond.text)
-            text = tuple(block.cross_attn.text_key_value(tokens) for block in self.blocks)
+            text = tuple(block.cross_attn.text_key_value(tokens) for block in self._layers())
         if self.config.image:
             assert cond.image is not None, "this model needs image tokens"
             tokens = self.img_emb(cond.image)
-            image = tuple(block.cross_attn.image_key_value(tokens) for block in self.blocks)
+            image = tuple(block.cross_attn.image_key_value(tokens) for block in self._layers())
         return text, image
 
     def _audio(self, cond: Conditioning, num_latents: int) -> tuple[KeyValue, ...]:
@@ -130,7 +129,7 @@ class DiT(nn.Module):
         tokens_BFAD = self.audio_proj(cond.audio)
         if cond.mode is not None:
             tokens_BFAD = tokens_BFAD + self.audio_mode(cond.mode)[:, :, None]
-        return tuple(block.audio_cross_attn.key_value(tokens_BFAD) for block in self.blocks)
+        return tuple(block.audio_cross_attn.key_value(tokens_BFAD) for block in self._layers())
 
     def embed_time(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """sigma [B] -> the time embedding [B, D] and the modulation of the layers [B, 6, D], both float32."""
@@ -142,16 +141,16 @@ class DiT(nn.Module):
         return time_BD.float(), time_B6D.float()
 
     def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning | PreparedConditioning) -> Tensor:
-        """x [B, C, F, H, W] noisy at sigma [B] -> velocity of that shape, float32 or the dtype of x.
+        """x [B, C, F, H, W] noisy at sigma [B] -> velocity of that shape.
 
-        H and W must be multiples of the patch. The residual stream has the dtype of x.
+        H and W must be multiples of the patch. The residual stream and the result have the dtype of x.
         """
         cond = self.prepare(cond) if isinstance(cond, Conditioning) else cond
         output = self._network(x, sigma, cond)
         if self.config.prediction == "velocity":
             return output
         x0 = cond.latents + (1 - cond.mask[:, :1]) * output
-        return (x - x0) / sigma.clamp(min=MIN_SIGMA).view(-1, 1, 1, 1, 1)
+        return ((x - x0) / sigma.clamp(min=MIN_SIGMA).view(-1, 1, 1, 1, 1)).to(x.dtype)
 
     def _network(self, x: Tensor, sigma: Tensor, cond: PreparedConditioning) -> Tensor:
         (p, q), (F, H, W) = self.config.patch[1:], x.shape[2:]
@@ -161,9 +160,9 @@ class DiT(nn.Module):
         embedding = self.patch_embedding
         tokens = nn.functional.linear(patches, embedding.weight.flatten(1), embedding.bias).to(x.dtype)
         time_BD, time_B6D = self.embed_time(sigma)
-        for layer, block in enumerate(self.blocks):
+        for layer, block in enumerate(self._layers()):
             contexts = tuple(kv[layer] for kv in (cond.text, cond.image) if kv)
             audio = cond.audio[layer] if cond.audio else None
-            tokens = block(tokens, time_B6D, cond.rope, contexts, audio, cond.face_mask)
+            tokens = block(tokens, time_B6D, cond.rope, contexts, audio=audio, face_mask=cond.face_mask)
         patches = self.head(tokens, time_BD).to(x.dtype)
         return rearrange(patches, "b (f h w) (p q c) -> b c f (h p) (w q)", f=F, h=H // p, w=W // q, p=p, q=q)

@@ -65,7 +65,8 @@ def _mono_blocks(path: Path) -> Iterator[np.ndarray]:
         if source != (frame.format.name, frame.layout.name, rate):
             yield from _resampled(resampler, None)
             source = frame.format.name, frame.layout.name, rate
-            resampler = AudioResampler(format="fltp", layout=frame.layout, rate=SAMPLE_RATE)
+            # Interleaved: PyAV reads planes past the eighth channel from the wrong place.
+            resampler = AudioResampler(format="flt", layout=frame.layout, rate=SAMPLE_RATE)
         frame.pts = None  # time stamps of damaged files jump; the samples alone give the time
         yield from _resampled(resampler, frame)
     yield from _resampled(resampler, None)
@@ -74,7 +75,7 @@ def _mono_blocks(path: Path) -> Iterator[np.ndarray]:
 def _resampled(resampler: AudioResampler | None, frame: AudioFrame | None) -> Iterator[np.ndarray]:
     """What the resampler gives for one frame, or, for None, what it still holds; its channels averaged."""
     for block in resampler.resample(frame) if resampler else []:
-        yield block.to_ndarray().mean(axis=0, dtype=np.float32)
+        yield block.to_ndarray().reshape(-1, block.layout.nb_channels).mean(axis=1, dtype=np.float32)
 
 
 def _decoded(path: Path) -> Iterator[AudioFrame]:

@@ -1,5 +1,6 @@
-"""What every reader checks before it decodes anything."""
+"""What every reader checks before it decodes, and every writer needs to leave nothing half-written."""
 
+import secrets
 from pathlib import Path
 
 from talkingmachines.errors import MediaError
@@ -22,7 +23,7 @@ def readable_file(path: str | Path, kind: str) -> Path:
             if not file.read(1):
                 raise MediaError(f"{path}: the file is empty (0 bytes); give the path of {kind}")
     except (OSError, ValueError) as error:
-        raise MediaError(f"{path}: cannot be opened ({reason(error)}); check the path and its permissions") from error
+        raise MediaError(f"{path}: cannot be opened ({reason(error)}); check the path and permissions") from error
     return path
 
 
@@ -30,3 +31,15 @@ def reason(error: BaseException) -> str:
     """What the system or a codec said, in one short line."""
     text = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
     return text if len(text) <= 160 else text[:157] + "..."
+
+
+def temporary_beside(path: Path) -> Path:
+    """A new name in the same folder, with the same ending: written first, then renamed in one atomic step."""
+    return path.with_name(f".talkingmachines-{secrets.token_hex(8)}{path.suffix}")
+
+
+def cannot_write(path: Path, error: BaseException) -> MediaError:
+    """The error for a file that could not be written, whatever the system's reason."""
+    return MediaError(
+        f"{path}: cannot be written ({reason(error)}); check the free space and the permissions of its folder"
+    )

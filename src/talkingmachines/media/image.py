@@ -1,6 +1,7 @@
 """Pictures of any common format, read as plain RGB."""
 
 import io
+import os
 import warnings
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from talkingmachines.errors import MediaError
-from talkingmachines.media.files import readable_file, reason
+from talkingmachines.media.files import cannot_write, readable_file, reason, temporary_beside
 
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 16
@@ -22,8 +23,8 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000
 def read_image(path: str | Path) -> np.ndarray:
     """A picture as uint8 [H, W, 3] RGB, upright.
 
-    EXIF rotation is applied, transparent parts are laid over a neutral light grey (224, 224, 224), an animation gives
-    its first frame, 16 bits become 8, and an embedded colour profile is followed to sRGB.
+    EXIF rotation is applied, transparent parts are laid over a neutral light grey (224, 224, 224), an animation
+    gives its first frame, 16 bits become 8, and an embedded colour profile is followed to sRGB.
 
     Raises MediaError (missing, a folder, not a picture, truncated, over 64 megapixels, under 16x16).
     """
@@ -41,7 +42,7 @@ def read_image(path: str | Path) -> np.ndarray:
         raise _too_large(path, "far more") from error
     except Exception as error:  # damaged files make Pillow's plugins raise errors of any type
         raise MediaError(
-            f"{path}: the picture is damaged or cut short ({reason(error)}); get an undamaged copy, or save it as PNG"
+            f"{path}: the picture is damaged or cut short ({reason(error)}); get an undamaged copy"
         ) from error
 
 
@@ -54,6 +55,19 @@ def fit_image(pixels: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(square.resize((size, size), Image.Resampling.LANCZOS)).copy()
 
 
+def write_image(path: str | Path, pixels: np.ndarray) -> None:
+    """Writes uint8 [H, W, 3] RGB in the format of the path's ending, whole or not at all. Raises MediaError."""
+    path = Path(path)
+    part = temporary_beside(path)
+    try:
+        Image.fromarray(pixels).save(part)
+        os.replace(part, path)
+    except (OSError, ValueError) as error:
+        raise cannot_write(path, error) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def _decode(path: Path) -> np.ndarray:
     Image.init()
     with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
@@ -62,7 +76,7 @@ def _decode(path: Path) -> np.ndarray:
             raise _too_large(path, f"{width}x{height}")
         if min(width, height) < MIN_SIDE:
             raise MediaError(
-                f"{path}: is too small ({width}x{height} pixels); give a picture of at least {MIN_SIDE}x{MIN_SIDE}, "
+                f"{path}: is too small ({width}x{height} pixels); give one of at least {MIN_SIDE}x{MIN_SIDE}, "
                 "better 256x256 or more"
             )
         image.load()
@@ -89,7 +103,9 @@ def _by_profile(image: Image.Image) -> Image.Image | None:
     if not profile or image.mode not in ("RGB", "CMYK"):
         return None
     try:
-        return ImageCms.profileToProfile(image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return ImageCms.profileToProfile(
+            image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None  # a damaged profile: the plain conversion is what viewers show then
 

@@ -12,12 +12,12 @@ TEMPORAL_STRIDE = 4
 class VAEConfig:
     """Widths are those at 1/8 and at 1/4 of the picture's size; depths count residual layers there."""
 
-    latent_channels: int = 16
+    latent_channels: int = 32
     spatial_stride: int = 8
     encoder_widths: tuple[int, int] = (96, 64)
     encoder_depths: tuple[int, int] = (2, 2)
-    decoder_widths: tuple[int, int] = (192, 96)
-    decoder_depths: tuple[int, int] = (4, 3)
+    decoder_widths: tuple[int, int] = (128, 64)
+    decoder_depths: tuple[int, int] = (3, 3)
 
     def __post_init__(self) -> None:
         if self.spatial_stride != 8:

@@ -110,6 +110,9 @@ class CausalVAE(nn.Module):
         self.decoder = Decoder(config)
         self.register_buffer("latent_mean", torch.zeros(config.latent_channels))
         self.register_buffer("latent_std", torch.ones(config.latent_channels))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def encode(self, video: Tensor) -> Tensor:
         """video: [B, 3, 1 + 4n, H, W], H and W multiples of 8 -> latents [B, C, 1 + n, H/8, W/8]."""

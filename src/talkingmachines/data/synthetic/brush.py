@@ -26,7 +26,7 @@ def load_skia() -> Any:
 
 def mix(one: Color, other: Color, part: float) -> Color:
     """one at part 0, other at part 1."""
-    red, green, blue = (int(round((1 - part) * a + part * b)) for a, b in zip(one, other, strict=True))
+    red, green, blue = (round((1 - part) * a + part * b) for a, b in zip(one, other, strict=True))
     return red, green, blue
 
 
@@ -88,7 +88,7 @@ class Brush:
 
     def color(self, color: Color, alpha: float = 1.0) -> int:
         """The packed colour of skia."""
-        opacity = int(round(255 * min(1.0, max(0.0, alpha))))
+        opacity = round(255 * min(1.0, max(0.0, alpha)))
         return self.skia.ColorSetARGB(opacity, *color)
 
     def fill(self, path: Any, color: Color, alpha: float = 1.0) -> None:
@@ -111,6 +111,8 @@ class Brush:
 
     def form(self, path: Any, color: Color, box: tuple[float, float, float, float], depth: float = 1.0) -> None:
         """A solid thing, in the way of the style. box: x0, y0, x1, y1 that its light spans; depth: how round."""
+        if self.outline:  # below the fill: parts that overlap in one path get no lines between them
+            self.stroke(path, self.ink(color), 2 * self.outline)
         if self.rich:
             x0, y0, x1, y1 = box
             middle, side = (x0 + x1) / 2, self.light * (x1 - x0) / 3
@@ -118,8 +120,6 @@ class Brush:
             self.blend(path, (middle + side, y0), (middle - side, y1), colors)
         else:
             self.fill(path, color)
-        if self.outline:
-            self.stroke(path, self.ink(color), self.outline)
 
     def ink(self, color: Color) -> Color:
         """The colour of the outline around a colour."""

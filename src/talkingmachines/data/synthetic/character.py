@@ -21,8 +21,33 @@ CLOTHES = ("tee", "vneck", "shirt", "hoodie", "turtleneck", "blazer", "overalls"
 PATTERNS = ("plain", "stripes", "dots", "yoke")
 SCENES = ("plain", "gradient", "sun", "blobs", "bokeh", "window", "hills")
 
-_FEMININE_HAIR = ("bob", "fringe", "long", "wavy", "curly", "afro", "bun", "ponytail", "pigtails", "hijab", "beanie")
-_MASCULINE_HAIR = ("short", "crop", "side", "quiff", "spiky", "curly", "afro", "bald", "beanie", "cap", "crop", "side")
+_FEMININE_HAIR = (
+    "bob",
+    "fringe",
+    "long",
+    "wavy",
+    "curly",
+    "afro",
+    "bun",
+    "ponytail",
+    "pigtails",
+    "hijab",
+    "beanie",
+)
+_MASCULINE_HAIR = (
+    "short",
+    "crop",
+    "side",
+    "quiff",
+    "spiky",
+    "curly",
+    "afro",
+    "bald",
+    "beanie",
+    "cap",
+    "crop",
+    "side",
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +135,7 @@ def sample_character(seed: int) -> Character:
         eyes=str(rng.choice(EYES)),
         iris=_iris(rng, skin),
         eye_size=float(rng.uniform(0.94, 1.1) * (1.1 if age == "child" else 0.95 if age == "elder" else 1.0)),
-        eye_gap=float(rng.uniform(22.5, 25.0)),
+        eye_gap=float(rng.uniform(23.5, 25.8)),
         eye_y=float(rng.uniform(2.0, 5.0) + (4.0 if age == "child" else 0.0)),
         lashes=float(rng.uniform(0.5, 1.0) if feminine else rng.uniform(0.0, 0.2)),
         lid_paint=float(rng.uniform(0.3, 0.8) if painted_lips else 0.0),
@@ -119,7 +144,7 @@ def sample_character(seed: int) -> Character:
         brow_tilt=float(rng.uniform(-1.5, 1.5)),
         nose=str(rng.choice(NOSES)),
         nose_size=float(rng.uniform(0.9, 1.15) * (0.82 if age == "child" else 1.0)),
-        mouth_width=float(rng.uniform(16.5, 20.5) * (0.92 if age == "child" else 1.0)),
+        mouth_width=float(rng.uniform(18.0, 21.5) * (0.92 if age == "child" else 1.0)),
         mouth_y=float(rng.uniform(37.0, 39.5)),
         lip_full=float(rng.uniform(0.85, 1.25) if feminine else rng.uniform(0.6, 0.95)),
         lip_color=pal.LIP_PAINTS[rng.integers(len(pal.LIP_PAINTS))] if painted_lips else _bare_lips(skin),

@@ -8,11 +8,11 @@ from talkingmachines.data.synthetic.palettes import Color
 from talkingmachines.data.synthetic.skull import Skull
 
 _SHAPES: dict[str, tuple[float, float, float, float, float]] = {
-    "round": (12.5, 10.8, 8.6, 0.0, 0.0),
-    "almond": (13.8, 9.8, 6.6, -1.2, 0.1),
-    "droopy": (13.0, 10.2, 7.4, 1.6, -0.12),
-    "cat": (13.8, 10.2, 6.4, -2.6, 0.2),
-    "soft": (12.8, 10.2, 7.4, 0.3, 0.04),
+    "round": (13.8, 12.4, 9.4, 0.0, 0.0),
+    "almond": (15.0, 11.4, 7.6, -1.2, 0.1),
+    "droopy": (14.2, 11.8, 8.2, 1.6, -0.1),
+    "cat": (15.0, 11.8, 7.4, -2.6, 0.18),
+    "soft": (14.0, 11.8, 8.4, 0.3, 0.04),
 }
 """Half width, height of the upper lid, depth of the lower lid, drop of the outer corner, lean of the peak."""
 
@@ -84,8 +84,8 @@ def _lash_line(eye: _Eye, weight: float, lashes: float) -> Any:
 
 def _ball(brush: Brush, eye: _Eye, skull: Skull, ink: Color) -> None:
     look, pose = skull.character, skull.pose
-    radius = 8.1 * look.eye_size
-    x = eye.x + pose.gaze_x * eye.half * 0.36 - eye.side * 0.4
+    radius = 9.8 * look.eye_size
+    x = eye.x + pose.gaze_x * eye.half * 0.34 - eye.side * 0.6
     y = eye.y - 0.6 + pose.gaze_y * 4.0
     aperture = _aperture(eye)
     with brush.inside(aperture):
@@ -100,8 +100,8 @@ def _ball(brush: Brush, eye: _Eye, skull: Skull, ink: Color) -> None:
         eye.lid(shadow, eye.upper + 6)
         eye.lid(shadow, eye.upper - 2.6, back=True)
         brush.fill(shadow, mix(ink, (96, 70, 110), 0.6), 0.3)
-        brush.oval(x + 2.7 * brush.light, y - 3.3, 2.5, 2.7, (255, 255, 255))
-        brush.oval(x - 2.8 * brush.light, y + 3.4, 1.3, 1.4, (255, 255, 255), 0.75)
+        brush.oval(x + 3.2 * brush.light, y - 3.9, 3.0, 3.2, (255, 255, 255))
+        brush.oval(x - 3.3 * brush.light, y + 4.0, 1.6, 1.7, (255, 255, 255), 0.75)
 
 
 def draw_eye(brush: Brush, skull: Skull, side: int) -> None:
@@ -132,12 +132,15 @@ def draw_eye(brush: Brush, skull: Skull, side: int) -> None:
 def draw_brow(brush: Brush, skull: Skull, side: int) -> None:
     """One brow: a tapering stroke that rises and frowns."""
     look, pose = skull.character, skull.pose
-    lift = look.eye_y - 18.5 - 2.0 * look.eye_size - 4.8 * pose.brow_raise - 1.0 * max(0.0, pose.eye_open - 1)
+    lift = look.eye_y - 20.0 - 2.0 * look.eye_size - 4.8 * pose.brow_raise - 1.0 * max(0.0, pose.eye_open - 1)
     frown = max(0.0, pose.brow_frown)
     x = look.eye_gap
-    inner = (x - 12.0 - 2.0 * frown, lift + 1.0 + 5.0 * frown + 0.6 * look.brow_tilt)
-    middle = (x + 1.5, lift - look.brow_arch + 1.8 * frown - 0.8 * pose.brow_raise)
-    outer = (x + 14.5, lift + 1.6 - 0.6 * look.brow_tilt)
+    inner = (
+        x - 11.5 - 2.0 * frown,
+        lift - 0.6 + 6.0 * frown - 1.4 * max(0.0, pose.brow_raise) + 0.5 * look.brow_tilt,
+    )
+    middle = (x + 3.0, lift - look.brow_arch + 0.6 + 1.8 * frown - 0.8 * pose.brow_raise)
+    outer = (x + 15.0, lift + 4.4 - 0.5 * look.brow_tilt)
     ends = skull.points(((side * px, py) for px, py in (inner, middle, outer)), 0.05)
     (xi, yi), (xm, ym), (xo, yo) = ends
     half = look.brow_thick / 2
@@ -154,7 +157,7 @@ def draw_glasses(brush: Brush, skull: Skull) -> None:
     look, skia = skull.character, load_skia()
     if look.glasses == "none":
         return
-    width, height, corner = (18.0, 17.0, 17.0) if look.glasses == "round" else (19.0, 14.5, 7.0)
+    width, height, corner = (19.0, 18.5, 18.5) if look.glasses == "round" else (19.5, 16.5, 8.0)
     edges = []
     for side in (-1, 1):
         x, y = skull.place(side * (look.eye_gap + 0.5), look.eye_y + 2.0, 0.16)

@@ -35,17 +35,17 @@ class _Mouth:
 def _measure(skull: Skull) -> _Mouth:
     pose, look = skull.pose, skull.character
     x, y = skull.place(0.0, look.mouth_y, 0.12)
-    y -= 0.33 * MOUTH_GAP * pose.mouth_open * ramp(look.mouth_y, 22, 58)  # the upper lip does not follow the jaw
+    y -= skull.drop * ramp(look.mouth_y, 22, 58)  # the upper lip does not follow the jaw
     rounding = min(1.0, max(0.0, pose.mouth_round))
-    smile = max(-1.0, min(1.0, pose.smile))
+    smile = 0.22 + max(-1.0, min(1.0, pose.smile))  # at rest the face is friendly
     width = look.mouth_width * max(0.42, 1 + 0.22 * pose.mouth_wide - 0.44 * rounding + 0.11 * smile)
     gap = MOUTH_GAP * max(0.0, pose.mouth_open)
-    bow = 1.9 * smile * (1 - 0.6 * rounding)
+    bow = 2.4 * smile * (1 - 0.6 * rounding)
     thick = look.lip_full * (1 + 0.45 * rounding - 0.16 * max(0.0, pose.mouth_wide) - 0.1 * max(0.0, smile))
     turn = 0.14 * pose.head_yaw
     return _Mouth(
         x=x, y=y, left=x - width * (1 + turn), right=x + width * (1 - turn),
-        corner=y + 0.34 * gap - 4.6 * smile * (1 - 0.5 * rounding),
+        corner=y + 0.34 * gap - 5.4 * smile * (1 - 0.5 * rounding),
         top=y + bow - 0.16 * gap, bottom=y + bow + 0.84 * gap,
         upper=3.9 * thick, lower=5.2 * thick, fullness=0.46 + 0.34 * rounding + 0.06 * pose.mouth_open,
     )  # fmt: skip
@@ -83,7 +83,8 @@ def _lips(mouth: _Mouth) -> Any:
     peak_l, peak_r = mouth.x + 0.24 * (left - mouth.x), mouth.x + 0.24 * (right - mouth.x)
     dip = y + 0.2 * mouth.upper
     path.cubicTo(
-        mouth.x + 0.72 * (left - mouth.x), mouth.corner - 0.2 * mouth.upper - 0.5 * (mouth.corner - y) * mouth.fullness,
+        mouth.x + 0.72 * (left - mouth.x),
+            mouth.corner - 0.2 * mouth.upper - 0.5 * (mouth.corner - y) * mouth.fullness,
         mouth.x + 0.5 * (left - mouth.x), y, peak_l, y,
     )  # fmt: skip
     path.quadTo(mouth.x + 0.1 * (left - mouth.x), y, mouth.x, dip)
@@ -121,8 +122,10 @@ def draw_mouth(brush: Brush, skull: Skull) -> None:
     """Lips, and what shows between them."""
     mouth, look = _measure(skull), skull.character
     lips, color = _lips(mouth), look.lip_color
+    brush.fill(lips, look.skin)
     if brush.rich:
-        brush.glow(mouth.x, mouth.bottom + mouth.lower + 3.5, 13, 4.5, shade(look.skin, 0.7), 0.3)
+        if look.beard in ("none", "moustache"):
+            brush.glow(mouth.x, mouth.bottom + mouth.lower + 3.5, 13, 4.5, shade(look.skin, 0.7), 0.3)
         ends = ((mouth.x, mouth.top - mouth.upper), (mouth.x, mouth.bottom + mouth.lower))
         brush.blend(lips, *ends, (shade(color, 0.22), color, tint(color, 0.14)), look.lip_alpha)
     else:

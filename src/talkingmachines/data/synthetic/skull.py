@@ -1,5 +1,6 @@
 """The shape of a head, and how its points move with the pose. Origin: the middle of the head; x right, y down."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,10 +11,8 @@ from talkingmachines.data.synthetic.pose import Pose
 CENTRE: Point = (128.0, 118.0)
 """Where the middle of a head at rest lies in a picture of 256 pixels."""
 CHIN = 62.0
-FACE_HEIGHT = 112.0
-"""From the hairline to the chin."""
-MOUTH_GAP = 15.0
-"""Between the lips at mouth_open = 1: 0.13 of the face height."""
+MOUTH_GAP = 16.0
+"""Between the lips at mouth_open = 1: an eighth of the height of the head."""
 
 _OUTLINES: dict[str, tuple[Point, ...]] = {
     "round": ((0, -64), (31, -57), (51, -30), (54, 2), (50, 30), (34, 53), (14, 61.5), (0, 62)),
@@ -30,7 +29,7 @@ class Skull:
     def __init__(self, character: Character, pose: Pose) -> None:
         self.character, self.pose = character, pose
         self.width = character.face_width
-        self.drop = 0.33 * MOUTH_GAP * pose.mouth_open
+        self.drop = 0.4 * MOUTH_GAP * pose.mouth_open
 
     def place(self, x: float, y: float, depth: float = 0.0) -> Point:
         """A point on the face. depth: how far it stands out of the face (nose tip: 0.5)."""
@@ -63,7 +62,7 @@ class Skull:
     def half_width(self, y: float) -> float:
         """Half the width of the head at rest at height y."""
         outline = _OUTLINES[self.character.face]
-        for (x0, y0), (x1, y1) in zip(outline, outline[1:], strict=False):
+        for (x0, y0), (x1, y1) in itertools.pairwise(outline):
             if y0 <= y <= y1:
                 return self.width * (x0 + (x1 - x0) * (y - y0) / max(1e-6, y1 - y0))
         return 0.0

@@ -13,21 +13,18 @@ SPEECH_LEVEL = 0.1
 
 def resample(samples: np.ndarray, ratio: float) -> np.ndarray:
     """Band-limited change of rate: the result has round(n * ratio) samples. float32 [n] -> float32 [m]."""
-    pad = 512
-    padded = np.pad(samples.astype(np.float64), pad)
+    pads = np.arange(512, 1024)
+    exact = (len(samples) + pads) * ratio
+    pad = pads[np.argmin(np.abs(exact - np.round(exact)))]  # so that the rate is met to a fraction of a sample
+    padded = np.pad(samples.astype(np.float64), (0, pad))
     length = round(len(padded) * ratio)
-    spectrum = np.fft.rfft(padded)
-    bins = length // 2 + 1
-    resized = np.zeros(bins, complex)
-    kept = min(bins, len(spectrum))
-    resized[:kept] = spectrum[:kept]
-    out = np.fft.irfft(resized, length) * (length / len(padded))
-    start = round(pad * ratio)
-    return out[start : start + round(len(samples) * ratio)].astype(np.float32)
+    spectrum = np.fft.rfft(padded)[: length // 2 + 1]
+    out = np.fft.irfft(spectrum, length) * (length / len(padded))
+    return out[: round(len(samples) * ratio)].astype(np.float32)
 
 
 def filter_spectrum(samples: np.ndarray, frequencies: np.ndarray, gains_db: np.ndarray) -> np.ndarray:
-    """Zero-phase equaliser: gains in dB at the given ascending frequencies (Hz), linear in log frequency between."""
+    """Zero-phase equaliser: gains in dB at ascending frequencies (Hz), linear in log frequency between."""
     padded = np.pad(samples, (0, 1024))
     spectrum = np.fft.rfft(padded)
     hertz = np.maximum(np.fft.rfftfreq(len(padded), 1 / SAMPLE_RATE), 1.0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from talkingmachines.data.synthetic.sound import CURVE_RATE, SPEECH_LEVEL, loudness, smooth
-from talkingmachines.types import FPS, SAMPLE_RATE
+from talkingmachines.types import FPS
 
 MOUTH_FIELDS = ("mouth_open", "mouth_wide", "mouth_round", "teeth", "tongue")
 
@@ -38,22 +38,22 @@ class Viseme:
 
 VISEMES: dict[str, Viseme] = {
     "sil": Viseme((0.00, 0.00, 0.00, 0.0, 0.0), 1.0, 0.5),
-    "PP": Viseme((0.00, 0.00, 0.10, 0.0, 0.0), 1.0, 0.3),  # p b m
+    "PP": Viseme((0.00, 0.00, 0.10, 0.0, 0.0), 0.3, 0.3),  # p b m; the lip gate shuts them
     "FF": Viseme((0.10, 0.10, 0.00, 0.9, 0.0), 1.2, 1.0),  # f v
-    "TH": Viseme((0.28, 0.10, 0.00, 0.5, 0.9), 0.8, 1.0),
-    "DD": Viseme((0.26, 0.15, 0.00, 0.5, 0.3), 0.6, 0.4),  # t d n
-    "LL": Viseme((0.42, 0.10, 0.00, 0.3, 0.8), 0.6, 0.6),
-    "KK": Viseme((0.32, 0.05, 0.00, 0.2, 0.1), 0.4, 0.2),  # k g ng h
-    "CH": Viseme((0.24, -0.35, 0.55, 0.8, 0.0), 0.9, 1.0),  # sh zh ch j
-    "SS": Viseme((0.15, 0.40, 0.00, 1.0, 0.0), 1.0, 0.7),  # s z
-    "RR": Viseme((0.40, -0.25, 0.45, 0.2, 0.1), 0.6, 0.6),
+    "TH": Viseme((0.20, 0.10, 0.00, 0.5, 0.9), 0.8, 1.0),
+    "DD": Viseme((0.16, 0.15, 0.00, 0.5, 0.3), 0.7, 0.4),  # t d n
+    "LL": Viseme((0.32, 0.10, 0.00, 0.3, 0.8), 0.6, 0.6),
+    "KK": Viseme((0.20, 0.05, 0.00, 0.2, 0.1), 0.4, 0.2),  # k g ng h
+    "CH": Viseme((0.14, -0.35, 0.55, 0.8, 0.0), 0.9, 1.0),  # sh zh ch j
+    "SS": Viseme((0.10, 0.40, 0.00, 1.0, 0.0), 1.0, 0.7),  # s z
+    "RR": Viseme((0.32, -0.25, 0.45, 0.2, 0.1), 0.6, 0.6),
     "AA": Viseme((1.00, 0.05, 0.00, 0.2, 0.1), 1.0, 0.8),  # father
     "AE": Viseme((0.92, 0.45, 0.00, 0.4, 0.1), 1.0, 0.9),  # cat, bath in some accents
-    "EH": Viseme((0.74, 0.45, 0.00, 0.4, 0.1), 1.0, 0.8),  # bed, strut
-    "UH": Viseme((0.58, 0.05, 0.05, 0.2, 0.1), 0.8, 0.4),  # schwa, nurse
-    "IH": Viseme((0.46, 0.80, 0.00, 0.6, 0.1), 0.9, 1.0),  # see, sit, yes
-    "OH": Viseme((0.80, -0.35, 0.60, 0.1, 0.0), 1.0, 1.0),  # law, go
-    "OU": Viseme((0.34, -0.70, 0.95, 0.0, 0.0), 0.9, 1.2),  # you, put, we
+    "EH": Viseme((0.76, 0.45, 0.00, 0.4, 0.1), 1.0, 0.8),  # bed, strut
+    "UH": Viseme((0.60, 0.05, 0.05, 0.2, 0.1), 0.8, 0.4),  # schwa, nurse
+    "IH": Viseme((0.54, 0.80, 0.00, 0.6, 0.1), 0.9, 1.0),  # see, sit, yes
+    "OH": Viseme((0.84, -0.35, 0.60, 0.1, 0.0), 1.0, 1.0),  # law, go
+    "OU": Viseme((0.44, -0.70, 0.95, 0.0, 0.0), 0.9, 1.2),  # you, put, we
 }
 SYMBOLS = tuple(VISEMES)
 BILABIAL = "PP"
@@ -122,6 +122,7 @@ def mouth_track(phones: Sequence[Phone], samples: np.ndarray, num_frames: int) -
     times = (np.arange(round(num_frames * CURVE_RATE / FPS)) + 0.5) / CURVE_RATE
     curves = _blend(segments, times + LEAD)
     curves[:, 0] *= _loudness_factor(samples, len(times)) * _lip_gate(segments, times + LEAD)
+    curves[:, 0] = np.minimum(curves[:, 0], 1.0)
     centres = (np.arange(num_frames) + 0.5) / FPS
     track = np.stack([np.interp(centres, times, column) for column in curves.T], axis=1)
     bilabial = _closed_frames(segments, num_frames)
@@ -161,10 +162,10 @@ def _blend(segments: Sequence[Phone], times: np.ndarray) -> np.ndarray:
 
 
 def _loudness_factor(samples: np.ndarray, count: int) -> np.ndarray:
-    """0.5 .. 1.15: how far the loudness of the moment widens or narrows the opening."""
-    level = smooth(loudness(samples), 2.5) / SPEECH_LEVEL
-    factor = 0.5 + 0.65 * np.clip(level / 1.8, 0, 1) ** 0.7
-    return np.pad(factor[:count], (0, max(0, count - len(factor))), constant_values=0.5)
+    """0.4 .. 1.2: how far the loudness of the moment narrows or widens the opening."""
+    level = smooth(loudness(samples), 1.5) / SPEECH_LEVEL
+    factor = 0.4 + 0.8 * np.clip(level / 1.6, 0, 1)
+    return np.pad(factor[:count], (0, max(0, count - len(factor))), constant_values=0.4)
 
 
 def _lip_gate(segments: Sequence[Phone], times: np.ndarray) -> np.ndarray:
@@ -172,7 +173,7 @@ def _lip_gate(segments: Sequence[Phone], times: np.ndarray) -> np.ndarray:
     gate = np.ones(len(times))
     for segment in segments:
         if segment.symbol == BILABIAL:
-            start, end, ramp = segment.start, segment.end, 0.05
+            start, end, ramp = *_closure(segment), 0.04
         elif segment.symbol == SILENCE and segment.end - segment.start > 0.16:
             start, end, ramp = segment.start + 0.07, segment.end - 0.04, 0.07
         else:
@@ -182,6 +183,11 @@ def _lip_gate(segments: Sequence[Phone], times: np.ndarray) -> np.ndarray:
     return gate
 
 
+def _closure(segment: Phone) -> tuple[float, float]:
+    """When the lips of a p, b or m are shut: its segment, or more when that is only the burst of a stop."""
+    return min(segment.start, segment.end - 0.07), segment.end
+
+
 def _closed_frames(segments: Sequence[Phone], num_frames: int) -> np.ndarray:
     """The frames whose centre lies in a p/b/m closure, and for a closure between centres the nearest frame."""
     centres = (np.arange(num_frames) + 0.5) / FPS + LEAD
@@ -189,8 +195,9 @@ def _closed_frames(segments: Sequence[Phone], num_frames: int) -> np.ndarray:
     for segment in segments:
         if segment.symbol != BILABIAL:
             continue
-        inside = (centres >= segment.start) & (centres < segment.end)
-        nearest = round(((segment.start + segment.end) / 2 - LEAD) * FPS - 0.5)
+        start, end = _closure(segment)
+        inside = (centres >= start) & (centres < end)
+        nearest = round(((start + end) / 2 - LEAD) * FPS - 0.5)
         if not inside.any() and 0 <= nearest < num_frames:
             inside[nearest] = True
         closed |= inside
@@ -200,8 +207,3 @@ def _closed_frames(segments: Sequence[Phone], num_frames: int) -> np.ndarray:
 def _smoothstep(x: np.ndarray) -> np.ndarray:
     x = np.clip(x, 0, 1)
     return x * x * (3 - 2 * x)
-
-
-def duration(samples: np.ndarray) -> float:
-    """Seconds."""
-    return len(samples) / SAMPLE_RATE

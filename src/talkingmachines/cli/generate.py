@@ -1,0 +1,110 @@
+"""`generate` and `demo`: a picture and a recording go in, a talking clip comes out."""
+
+import math
+import time
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from talkingmachines.cli.console import make_folder, print_json, progress_bar
+from talkingmachines.errors import ConfigError, MediaError
+from talkingmachines.types import FPS
+
+PresetOption = Annotated[str, typer.Option(help="A preset's name, or a folder with weights.")]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Same seed, same machine: the same video.")]
+StepsOption = Annotated[int | None, typer.Option(min=1, max=1000, help="Denoising steps; more is slower, finer.")]
+GuidanceOption = Annotated[float | None, typer.Option(help="How strictly the lips follow the audio.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def generate(
+    *,
+    image: Annotated[Path, typer.Option(help="Picture of the character: PNG, JPEG, WebP, ...")],
+    audio: Annotated[Path, typer.Option(help="Recording of the speech: WAV, MP3, FLAC, OGG, M4A, MP4, ...")],
+    out: Annotated[Path, typer.Option(help="The video to write, .mp4.")],
+    preset: PresetOption = "pocket",
+    seed: SeedOption = 0,
+    steps: StepsOption = None,
+    guidance: GuidanceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make the character of a picture speak a recording."""
+    make_clip(image, audio, out, preset=preset, seed=seed, steps=steps, guidance=guidance, as_json=json)
+
+
+def demo(
+    *,
+    out: Annotated[Path, typer.Option(help="The video to write, .mp4; its folder is made if need be.")],
+    preset: PresetOption = "pocket",
+    seed: SeedOption = 0,
+    steps: StepsOption = None,
+    guidance: GuidanceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make the shipped character speak a shipped recording."""
+    assets = files("talkingmachines") / "assets"
+    recordings = assets / "recordings"
+    names = sorted(item.name for item in recordings.iterdir()) if recordings.is_dir() else []
+    names = [name for name in names if Path(name).suffix in SOUND_SUFFIXES]
+    if not names or not (assets / "demo.png").is_file():
+        raise ConfigError("this installation lacks the demo's picture or recording; install talkingmachines again")
+    make_folder(out.parent)
+    with as_file(assets / "demo.png") as image, as_file(recordings / names[0]) as audio:
+        make_clip(image, audio, out, preset=preset, seed=seed, steps=steps, guidance=guidance, as_json=json)
+
+
+SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
+"""Of the shipped recordings; other files beside them say where they come from."""
+
+
+def make_clip(
+    image: Path,
+    audio: Path,
+    out: Path,
+    *,
+    preset: str,
+    seed: int,
+    steps: int | None,
+    guidance: float | None,
+    as_json: bool,
+) -> None:
+    """Checks all inputs and the output before the models load, makes the clip and says how long it took."""
+    from talkingmachines import media
+
+    if guidance is not None and not (math.isfinite(guidance) and guidance >= 0):
+        raise ConfigError(f"--guidance must be a number of at least 0, got {guidance}")
+    media.check_output(out)
+    for given in (image, audio):
+        if out.exists() and given.exists() and out.samefile(given):
+            raise MediaError(f"{out}: writing there would destroy an input; choose another --out")
+    picture, speech = media.read_image(image), media.read_audio(audio)
+
+    from talkingmachines import avatar
+
+    with Console(stderr=True).status(f"loading {preset}"):
+        model = avatar.load(preset, device="auto")
+    started, frames = time.perf_counter(), 0
+    with progress_bar("generating") as update:
+        blocks = model.stream_generate(picture, speech, seed=seed, steps=steps, guidance=guidance, progress=update)
+        frames = media.write_video(
+            out, (frame for block in blocks for frame in block), FPS, speech, media.AI_METADATA
+        )
+    took = time.perf_counter() - started
+    result = {
+        "path": str(out),
+        "seconds": frames / FPS,
+        "frames": frames,
+        "fps": FPS,
+        "size": model.size,
+        "preset": preset,
+        "seed": seed,
+        "took_seconds": round(took, 3),
+        "speed": round(frames / FPS / took, 3),
+    }
+    if as_json:
+        print_json(result)
+    else:
+        print(f"{out}: {frames / FPS:.1f} s of video in {took:.1f} s, {result['speed']:.2f} times real time")

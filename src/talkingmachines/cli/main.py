@@ -1,0 +1,60 @@
+"""The one command, `talkingmachines`. torch is imported by the commands that need it, when they run."""
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Annotated, Any
+
+import typer
+
+from talkingmachines import __version__
+from talkingmachines.cli import data
+from talkingmachines.cli.doctor import doctor
+from talkingmachines.cli.generate import demo, generate
+from talkingmachines.errors import TalkingMachinesError
+
+UsageError: Any = typer.BadParameter.__mro__[1]
+"""The parser's base of all wrong usage, which typer does not export under a name of its own."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line and returns the exit code: 0, 2 for what a user can mend, 130 when interrupted."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        result = build_app()(args=arguments or ["--help"], prog_name="talkingmachines", standalone_mode=False)
+    except (TalkingMachinesError, UsageError) as error:
+        message = str(error) if isinstance(error, TalkingMachinesError) else error.format_message()
+        print(f"talkingmachines: error: {' '.join(message.split())}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        result = 130
+    if result == 130:
+        print("talkingmachines: interrupted", file=sys.stderr)
+    return result if isinstance(result, int) else 0
+
+
+def build_app() -> typer.Typer:
+    """The command with all its subcommands."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.callback()(_root)
+    app.command()(generate)
+    app.command()(demo)
+    app.command()(doctor)
+    app.add_typer(data.app, name="data")
+    if find_spec("talkingmachines.cli.train"):
+        app.add_typer(import_module("talkingmachines.cli.train").app, name="train")
+    if find_spec("talkingmachines.cli.eval"):
+        app.command("eval")(import_module("talkingmachines.cli.eval").evaluate)
+    return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"talkingmachines {__version__}")
+        raise typer.Exit()
+
+
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+) -> None:
+    """Give it one picture of a character and speech, and it makes a video of that character speaking."""

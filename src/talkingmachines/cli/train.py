@@ -1,0 +1,253 @@
+"""`train vae` and `train teacher`: the recipe of the shipped weights, stage by stage."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from talkingmachines.cli.console import make_folder, progress_bar
+from talkingmachines.errors import ConfigError, MissingPackageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from talkingmachines.data.synthetic.bank import SpeechBank
+    from talkingmachines.presets import Preset
+    from talkingmachines.training.loop import Report, Stage
+    from talkingmachines.vae.model import CausalVAE
+
+app = typer.Typer(help="Train a preset from nothing, stage by stage.", no_args_is_help=True)
+
+PresetOption = Annotated[str, typer.Option(help="Whose numbers to train.")]
+RunOption = Annotated[Path | None, typer.Option(help="Folder of the run; runs/PRESET unless given.")]
+MinutesOption = Annotated[float | None, typer.Option(help="Train for so long.")]
+StepsOption = Annotated[int | None, typer.Option(help="Train for so many steps.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**31, help="Of weights, data and noise.")]
+ClipsOption = Annotated[int, typer.Option(min=1, help="How many clips are drawn and coded before training.")]
+
+UTTERANCES = 1500
+CPU_BATCH, GPU_BATCH = 8, 64
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its preset, folder, device, length and seed."""
+
+    preset: "Preset"
+    folder: Path
+    device: "torch.device"
+    minutes: float | None
+    steps: int | None
+    resume: bool
+    seed: int
+
+    @property
+    def weights(self) -> Path:
+        """Where finished stages leave their weights; a folder that `generate --preset` takes."""
+        return self.folder / "weights"
+
+    @property
+    def batch(self) -> int:
+        return CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
+
+    @property
+    def workers(self) -> int:
+        import torch
+
+        return 1 if self.device.type == "cpu" else max(1, torch.get_num_threads() - 1)
+
+    def metadata(self, **more: object) -> dict[str, object]:
+        return {"preset": self.preset.name, "seed": self.seed, "device": self.device.type, **more}
+
+
+def _prepare(
+    preset: str, run: Path | None, minutes: float | None, steps: int | None, device: str, resume: bool, seed: int
+) -> Run:
+    from talkingmachines.avatar import choose_device
+    from talkingmachines.presets import preset as preset_of
+
+    spec = preset_of(preset)
+    folder = run or Path("runs") / preset
+    make_folder(folder)
+    return Run(spec, folder, choose_device(device), minutes, steps, resume, seed)
+
+
+@app.command()
+def vae(
+    *,
+    preset: PresetOption = "pocket",
+    run: RunOption = None,
+    minutes: MinutesOption = None,
+    steps: StepsOption = None,
+    device: DeviceOption = "auto",
+    resume: ResumeOption = False,
+    seed: SeedOption = 0,
+) -> None:
+    """Stage 1: the autoencoder, on freshly drawn clips."""
+    import torch
+
+    from talkingmachines.data.batches import VideoBatches
+    from talkingmachines.training.autoencoder import AutoencoderRecipe, AutoencoderStage, calibrate, to_unit
+    from talkingmachines.vae.model import CausalVAE
+    from talkingmachines.weights import save_weights
+
+    job = _prepare(preset, run, minutes, steps, device, resume, seed)
+    size = job.preset.size
+    bank = _speech(job)
+    batches = VideoBatches(bank, size, min(size, 128), batch=job.batch, seed=seed)
+    torch.manual_seed(seed)
+    model = CausalVAE(job.preset.vae)
+    recipe = AutoencoderRecipe()
+    stage = AutoencoderStage(model, recipe, batches)
+    if not resume:
+        stage.start(24)
+    trained, taken = _train(stage, job, learning_rate=1e-3, muon=False)
+    assert isinstance(trained, CausalVAE)
+    whole = VideoBatches(bank, size, size, batch=4, seed=seed + 1)
+    with torch.no_grad():
+        latents = [trained.encode(to_unit(whole[step]["video"]).to(job.device)) for step in range(16)]
+    calibrate(trained, torch.cat(latents))
+    save_weights(job.weights, "vae", trained, job.metadata(recipe=asdict(recipe), **taken))
+    print(f"weights: {job.weights}")
+
+
+@app.command()
+def teacher(
+    *,
+    preset: PresetOption = "pocket",
+    run: RunOption = None,
+    minutes: MinutesOption = None,
+    steps: StepsOption = None,
+    device: DeviceOption = "auto",
+    resume: ResumeOption = False,
+    seed: SeedOption = 0,
+    clips: ClipsOption = 3000,
+) -> None:
+    """Stage 2: the bidirectional teacher, on clips coded once by the autoencoder."""
+    import torch
+
+    from talkingmachines.data.latents import LatentClipsConfig, TeacherBatches, build_latents
+    from talkingmachines.dit.model import DiT
+    from talkingmachines.training.teacher import TeacherRecipe, TeacherStage
+    from talkingmachines.weights import save_weights
+
+    job = _prepare(preset, run, minutes, steps, device, resume, seed)
+    sampling = job.preset.sampling
+    coder = _trained_vae(job)
+    config = LatentClipsConfig(clips, sampling.window + sampling.history, job.preset.size, seed)
+    with progress_bar("coding clips") as update:
+        coded = build_latents(job.folder / "latents", coder, _speech(job), config, job.device, job.workers, update)
+    patch = job.preset.dit.patch[1]
+    batches = TeacherBatches(coded, sampling.window, sampling.history, patch, batch=job.batch, seed=seed)
+    torch.manual_seed(seed)
+    recipe = TeacherRecipe(shift=sampling.shift)
+    stage = TeacherStage(DiT(job.preset.dit), recipe, batches, coder)
+    trained, taken = _train(stage, job, learning_rate=1e-3, muon=True)
+    save_weights(job.weights, "teacher", trained, job.metadata(recipe=asdict(recipe), clips=clips, **taken))
+    print(f"weights: {job.weights}")
+
+
+def _speech(job: Run) -> "SpeechBank":
+    """The run's training speech, synthesised at its first use."""
+    from talkingmachines.data.synthetic.bank import SpeechBank
+
+    path = job.folder / "speech.npz"
+    if not path.exists():
+        with progress_bar("synthesising speech") as update:
+            SpeechBank.build("train", UTTERANCES, job.seed, update).save(path)
+    return SpeechBank.load(path)
+
+
+def _trained_vae(job: Run) -> "CausalVAE":
+    """The run's own autoencoder, or the shipped one."""
+    import torch
+
+    from talkingmachines.avatar import weights_folder
+    from talkingmachines.vae.model import CausalVAE
+    from talkingmachines.weights import load_weights, shard_paths
+
+    folder = job.weights if shard_paths(job.weights, "vae") else weights_folder(job.preset.name)
+    coder = CausalVAE(job.preset.vae)
+    load_weights(folder, "vae", coder)
+    return coder.to(job.device).eval().requires_grad_(False)
+
+
+def _train(stage: "Stage", job: Run, *, learning_rate: float, muon: bool) -> tuple["nn.Module", dict[str, object]]:
+    """Run the loop with a progress bar and TensorBoard logs. Returns the averaged model and what was done."""
+    from talkingmachines.training.config import LoopConfig
+    from talkingmachines.training.loop import Trainer
+
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingPackageError("training logs need tensorboard: pip install 'talkingmachines[data]'") from error
+    config = LoopConfig(steps=job.steps, minutes=job.minutes, learning_rate=learning_rate, muon=muon, seed=job.seed)
+    folder = job.folder / stage.name
+    if not job.resume and (folder / "state.pt").exists():
+        raise ConfigError(f"{folder} holds a run already: add --resume to go on, or choose another --run")
+    trainer = Trainer(stage, config, folder, job.device)
+    if job.resume:
+        trainer.resume()
+    writer: Any = SummaryWriter(str(folder))
+    with _stop_signal() as stopped, _training_bar(stage.name) as report:
+        model = trainer.run(job.workers, report, writer, stopped)
+    writer.close()
+    return model, {"steps": trainer.step, "minutes": round(trainer.elapsed / 60, 1), "loop": asdict(config)}
+
+
+@contextmanager
+def _stop_signal() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM end the run after the step that is on, with a checkpoint."""
+    event = threading.Event()
+    wanted = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: event.set()) for number in wanted]
+    try:
+        yield event.is_set
+    finally:
+        for number, handler in zip(wanted, before, strict=True):
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _training_bar(label: str) -> Iterator["Report"]:
+    """A bar on stderr with the loss (averaged over about 50 steps), the speed and the time left."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("step {task.fields[step]}  loss {task.fields[loss]:.4f}  {task.fields[rate]:.2f} steps/s"),
+        TextColumn("left {task.fields[left]}"),
+    )
+    begun, first, loss = time.monotonic(), (0, 0.0), 0.0
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=1.0, step=0, loss=0.0, rate=0.0, left="?")
+
+        def report(step: int, progress: float, metrics: dict[str, float]) -> None:
+            nonlocal first, loss
+            if not first[0]:
+                first, loss = (step, progress), metrics["loss"]
+            loss += 0.02 * (metrics["loss"] - loss)
+            elapsed = time.monotonic() - begun
+            left = elapsed * (1 - progress) / max(progress - first[1], 1e-6)
+            minutes, seconds = divmod(round(left), 60)
+            bar.update(
+                task,
+                completed=progress,
+                step=step,
+                loss=loss,
+                rate=(step - first[0] + 1) / elapsed,
+                left=f"{minutes}:{seconds:02}",
+            )
+
+        yield report

@@ -1,0 +1,183 @@
+"""Clips coded once, so that training a denoiser neither draws nor encodes."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from talkingmachines.audio.alignment import frames_in
+from talkingmachines.audio.features import activity, log_mel
+from talkingmachines.avatar import latent_modes
+from talkingmachines.data.synthetic.bank import SpeechBank
+from talkingmachines.data.synthetic.character import sample_character
+from talkingmachines.data.synthetic.clip import make_clip
+from talkingmachines.data.synthetic.draw import draw_clip, face_box, mouth_box
+from talkingmachines.data.synthetic.pose import Pose
+from talkingmachines.errors import ConfigError
+from talkingmachines.vae.model import CausalVAE
+
+FIELDS = ("latents", "features", "modes", "face", "mouth")
+
+
+@dataclass(frozen=True)
+class LatentClipsConfig:
+    """clips of `latents` latent frames each, drawn at `size` pixels from `seed` on."""
+
+    clips: int
+    latents: int
+    size: int
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class _Drawn(Dataset[dict[str, Tensor]]):
+    """One clip: video uint8 [T, H, W, 3], features [T, C], modes [F], boxes face and mouth [4] of a neutral pose."""
+
+    bank: SpeechBank
+    config: LatentClipsConfig
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        clip = make_clip(self.config.seed + index, self.bank.split, frames_in(self.config.latents), self.bank)
+        character = sample_character(clip.character_seed)
+        return {
+            "video": torch.from_numpy(draw_clip(character, clip.track, self.config.size)),
+            "features": log_mel(torch.from_numpy(clip.samples)[None])[0],
+            "modes": latent_modes(activity(clip.samples)),
+            "face": torch.tensor(face_box(character, Pose())),
+            "mouth": torch.tensor(mouth_box(character, Pose())),
+        }
+
+
+class LatentClips:
+    """Memory-mapped arrays of the coded clips, N clips.
+
+    latents: float16 [N, F, C, h, w]; features: float16 [N, T, 320]; modes: uint8 [N, F];
+    face, mouth: float32 [N, 4], boxes x0, y0, x1, y1 in fractions of the picture.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in FIELDS}
+        self.clips = json.loads((folder / "progress.json").read_text())["done"]
+
+
+@torch.no_grad()
+def build_latents(
+    folder: Path,
+    vae: CausalVAE,
+    bank: SpeechBank,
+    config: LatentClipsConfig,
+    device: torch.device,
+    workers: int,
+    progress: Callable[[int, int], None],
+) -> LatentClips:
+    """Draw, encode and store the clips that are not in `folder` yet. Raises ConfigError for a folder of others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    done = _clips_done(folder, config)
+    frames, cells = frames_in(config.latents), config.size // vae.config.spatial_stride
+    shapes = {
+        "latents": ("f2", (config.latents, vae.config.latent_channels, cells, cells)),
+        "features": ("f2", (frames, 320)),
+        "modes": ("u1", (config.latents,)),
+        "face": ("f4", (4,)),
+        "mouth": ("f4", (4,)),
+    }
+    arrays = {
+        name: open_memmap(folder / f"{name}.npy", "r+")
+        if done
+        else open_memmap(folder / f"{name}.npy", "w+", kind, (config.clips, *shape))
+        for name, (kind, shape) in shapes.items()
+    }
+    loader = DataLoader(
+        _Drawn(bank, config), batch_size=None, sampler=range(done, config.clips), num_workers=workers
+    )
+    for index, item in enumerate(loader, start=done):
+        video = item.pop("video").to(device).movedim(-1, 0)[None].float() / 127.5 - 1
+        with torch.autocast(device.type, torch.bfloat16):
+            item["latents"] = vae.encode(video)[0].transpose(0, 1).half().cpu()
+        for name, array in arrays.items():
+            array[index] = item[name].numpy()
+        if (index + 1) % 50 == 0 or index + 1 == config.clips:
+            for array in arrays.values():
+                array.flush()
+            _write_progress(folder, config, index + 1)
+        progress(index + 1, config.clips)
+    return LatentClips(folder)
+
+
+def _clips_done(folder: Path, config: LatentClipsConfig) -> int:
+    path = folder / "progress.json"
+    if not path.exists():
+        return 0
+    stored = json.loads(path.read_text())
+    if stored["config"] != asdict(config):
+        raise ConfigError(f"{folder} holds clips made with {stored['config']}; choose another folder or remove it")
+    return int(stored["done"])
+
+
+def _write_progress(folder: Path, config: LatentClipsConfig, done: int) -> None:
+    partial = folder / "progress.json.partial"
+    partial.write_text(json.dumps({"config": asdict(config), "done": done}))
+    os.replace(partial, folder / "progress.json")
+
+
+@dataclass(frozen=True)
+class TeacherBatches(Dataset[dict[str, Tensor]]):
+    """Windows of coded clips, as TeacherStage wants them.
+
+    window: latent frames; history: how many are given when a window does not start a clip.
+    crop_share: how often all but a square of `crop` latent cells is left out, which is cheaper: what lies outside
+    the head hardly changes. The crop is a multiple of `patch`.
+    """
+
+    clips: LatentClips
+    window: int
+    history: int
+    patch: int
+    batch: int = 8
+    crop: int = 24
+    crop_share: float = 0.7
+    seed: int = 0
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([self.seed, step])
+        cells = self.clips.arrays["latents"].shape[-1]
+        crop = self.crop if rng.random() < self.crop_share else cells
+        samples = [self._window(rng, crop, cells) for _ in range(self.batch)]
+        return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+    def _window(self, rng: np.random.Generator, crop: int, cells: int) -> dict[str, Tensor]:
+        arrays = self.clips.arrays
+        index = rng.integers(self.clips.clips)
+        latest = arrays["latents"].shape[1] - self.window
+        start = int(rng.integers(1, latest + 1)) if latest and rng.random() < 0.5 else 0
+        top, left = rng.integers(0, (cells - crop) // self.patch + 1, 2) * self.patch
+        rows, columns = slice(top, top + crop), slice(left, left + crop)
+        clip = arrays["latents"][index][:, :, rows, columns].astype(np.float32)
+        frames = slice(frames_in(start + 1) - 1, frames_in(start + self.window))
+        weight = np.ones((cells, cells), np.float32)
+        for name, value in (("face", 3.0), ("mouth", 12.0)):
+            weight[_box_cells(arrays[name][index], cells)] = value
+        return {
+            "latents": torch.from_numpy(clip[start : start + self.window]).transpose(0, 1),
+            "reference": torch.from_numpy(clip[0]),
+            "known": torch.tensor(self.history if start else 1),
+            "features": torch.from_numpy(arrays["features"][index][frames].astype(np.float32)),
+            "modes": torch.from_numpy(arrays["modes"][index][start : start + self.window].astype(np.int64)),
+            "weight": torch.from_numpy(weight[rows, columns]),
+        }
+
+
+def _box_cells(box: np.ndarray, cells: int) -> tuple[slice, slice]:
+    """The latent cells of a box, with a margin of one for the head's motion."""
+    x0, y0, x1, y1 = (float(value) * cells for value in box)
+    return (
+        slice(max(0, int(y0) - 1), min(cells, int(y1) + 2)),
+        slice(max(0, int(x0) - 1), min(cells, int(x1) + 2)),
+    )

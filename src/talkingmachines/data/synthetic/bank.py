@@ -1,0 +1,94 @@
+"""A store of utterances of one split, so that machines that train need no synthesiser."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from talkingmachines.data.synthetic.speech import SPLITS, Utterance, choose_voice, synthesise, text_for
+from talkingmachines.data.synthetic.visemes import SYMBOLS, Phone
+from talkingmachines.errors import ConfigError, MediaError
+
+
+@dataclass(frozen=True)
+class SpeechBank:
+    """split: "train" or "heldout"; utterances: kept as int16 samples in the file."""
+
+    split: str
+    utterances: tuple[Utterance, ...]
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ConfigError(f"unknown split {self.split!r}: use one of {', '.join(SPLITS)}")
+        if not self.utterances:
+            raise ConfigError("a speech bank needs at least one utterance: build it with count >= 1")
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def of_voice(self, voice: str) -> list[Utterance]:
+        """The utterances of one voice, in order."""
+        return [utterance for utterance in self.utterances if utterance.voice == voice]
+
+    @classmethod
+    def build(
+        cls, split: str, count: int, seed: int, progress: Callable[[int, int], None] | None = None
+    ) -> "SpeechBank":
+        """Synthesises count utterances; progress is called with (done, count) after each."""
+        utterances = []
+        for index in range(count):
+            rng = np.random.default_rng([seed, SPLITS.index(split), index])
+            voice = choose_voice(split, rng)
+            text = text_for(voice, int(rng.integers(2**31)), split)
+            utterances.append(synthesise(text, voice, rng))
+            if progress is not None:
+                progress(index + 1, count)
+        return cls(split, tuple(utterances))
+
+    def save(self, path: Path) -> None:
+        """Writes one .npz, whole or not at all."""
+        spoken = self.utterances
+        phones = [phone for utterance in spoken for phone in utterance.phones]
+        notes = {"split": self.split, "voices": [u.voice for u in spoken], "texts": [u.text for u in spoken]}
+        partial = path.with_suffix(".partial.npz")
+        np.savez(
+            partial,
+            samples=np.concatenate([_to_int16(u.samples) for u in spoken]),
+            lengths=np.array([len(u.samples) for u in spoken]),
+            symbols=np.array([SYMBOLS.index(p.symbol) for p in phones], np.uint8),
+            times=np.array([(p.start, p.end) for p in phones], np.float64).reshape(-1, 2),
+            phone_counts=np.array([len(u.phones) for u in spoken]),
+            notes=np.array(json.dumps(notes)),
+        )
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "SpeechBank":
+        """Raises MediaError when the file is missing or is no speech bank."""
+        try:
+            with np.load(path) as stored:
+                fields = {name: stored[name] for name in stored.files}
+            notes = json.loads(str(fields["notes"]))
+            samples = np.split(fields["samples"], np.cumsum(fields["lengths"])[:-1])
+            bounds = np.cumsum(fields["phone_counts"])[:-1]
+            symbols, times = np.split(fields["symbols"], bounds), np.split(fields["times"], bounds)
+        except (OSError, ValueError, KeyError) as error:
+            raise MediaError(f"{path} is no speech bank ({error}): build one with SpeechBank.build") from error
+        utterances = tuple(
+            Utterance(
+                samples[i].astype(np.float32) / 32767,
+                tuple(
+                    Phone(SYMBOLS[s], float(a), float(b)) for s, (a, b) in zip(symbols[i], times[i], strict=True)
+                ),
+                voice,
+                text,
+            )
+            for i, (voice, text) in enumerate(zip(notes["voices"], notes["texts"], strict=True))
+        )
+        return cls(notes["split"], utterances)
+
+
+def _to_int16(samples: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)

@@ -1,0 +1,67 @@
+"""Presets: all the numbers of a system, by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from talkingmachines.dit.config import AudioConfig, DiTConfig
+from talkingmachines.errors import ConfigError
+from talkingmachines.vae.config import VAEConfig
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How a teacher makes a clip.
+
+    window: latent frames denoised together; history: how many of them are given by the window before.
+    guidance: scale of the guidance on audio. face_box: where the face is unless said otherwise, x0, y0, x1, y1 in
+    fractions of the picture.
+    """
+
+    steps: int = 30
+    shift: float = 3.0
+    guidance: float = 1.5
+    window: int = 21
+    history: int = 3
+    face_box: tuple[float, float, float, float] = (0.15, 0.1, 0.85, 0.9)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.history < self.window:
+            raise ConfigError(f"history must be at least 1 and under window, got {self.history} and {self.window}")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """size: height and width of the picture in pixels."""
+
+    name: str
+    size: int
+    dit: DiTConfig
+    vae: VAEConfig = field(default_factory=VAEConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+
+def pocket() -> Preset:
+    """The one that ships: drawn characters, live on two CPU cores."""
+    audio = AudioConfig(feature_dim=320, window=9, hidden=512, context_tokens=8, width=320)
+    dit = DiTConfig(width=320, ffn_width=1280, heads=5, layers=8, patch=(1, 4, 4), audio=audio, prediction="x0")
+    return Preset("pocket", 256, dit)
+
+
+def tiny() -> Preset:
+    """For tests: the pocket's shape with hardly any weights."""
+    audio = AudioConfig(feature_dim=320, window=5, hidden=16, context_tokens=2, width=16)
+    dit = DiTConfig(
+        width=32, ffn_width=64, heads=2, layers=2, latent_channels=4, patch=(1, 4, 4), audio=audio, prediction="x0"
+    )
+    vae = VAEConfig(4, 8, (8, 8), (1, 1), (8, 8), (1, 1))
+    return Preset("tiny", 64, dit, vae, SamplingConfig(steps=2, window=5, history=2))
+
+
+PRESETS: dict[str, Callable[[], Preset]] = {"pocket": pocket, "tiny": tiny}
+
+
+def preset(name: str) -> Preset:
+    """The preset called `name`. Raises ConfigError for a name that does not exist."""
+    if name not in PRESETS:
+        raise ConfigError(f"there is no preset {name!r}; there are: {', '.join(sorted(PRESETS))}")
+    return PRESETS[name]()

@@ -1,0 +1,87 @@
+"""Stage 2: the bidirectional teacher, by flow matching (Lipman et al. 2023) on coded clips."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from talkingmachines.audio.alignment import audio_windows
+from talkingmachines.dit.conditioning import Conditioning
+from talkingmachines.dit.model import DiT
+from talkingmachines.flow.path import add_noise
+from talkingmachines.flow.sampler import sample
+from talkingmachines.flow.schedule import sampling_sigmas, training_sigmas
+from talkingmachines.training.autoencoder import to_pixels
+from talkingmachines.vae.model import CausalVAE
+
+
+@dataclass(frozen=True)
+class TeacherRecipe:
+    """audio_dropout: share of samples that hear nothing, for guidance; shift: of the training sigmas."""
+
+    audio_dropout: float = 0.1
+    shift: float = 3.0
+
+
+class TeacherStage:
+    """Learns the velocity of clips' latents.
+
+    Batches: latents [B, C, F, h, w]; reference [B, C, h, w]; known [B], how many of the first latent frames are
+    given; features [B, 1 + 4(F - 1), A]; modes [B, F]; weight [B, h, w], how much an error counts where.
+    """
+
+    name = "teacher"
+
+    def __init__(
+        self, model: DiT, recipe: TeacherRecipe, batches: Dataset[dict[str, Tensor]], vae: CausalVAE
+    ) -> None:
+        self.model: nn.Module = model
+        self.recipe = recipe
+        self.batches = batches
+        self.vae = vae
+
+    def conditioning(self, batch: dict[str, Tensor], heard: Tensor | None) -> Conditioning:
+        """heard: bool [B], which samples hear their audio; None is all, over the whole picture."""
+        assert isinstance(self.model, DiT)
+        config = self.model.config
+        assert config.audio is not None
+        latents, reference = batch["latents"], batch["reference"]
+        B, _, F, H, W = latents.shape
+        given = (torch.arange(F, device=latents.device) < batch["known"][:, None]).to(latents)
+        given = given[:, None, :, None, None]
+        face_mask = None
+        if heard is not None:
+            face_mask = heard.to(latents)[:, None, None].expand(B, H // config.patch[1], W // config.patch[2])
+        return Conditioning(
+            latents=given * latents + (1 - given) * reference[:, :, None],
+            mask=given.expand(B, config.mask_channels, F, H, W),
+            audio=audio_windows(batch["features"], config.audio.window),
+            mode=batch["modes"],
+            face_mask=face_mask,
+        )
+
+    def losses(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        latents = batch["latents"]
+        sigma = training_sigmas(len(latents), self.recipe.shift, generator).to(latents)
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        heard = torch.rand(len(latents), generator=generator).to(latents) >= self.recipe.audio_dropout
+        cond = self.conditioning(batch, heard)
+        velocity = self.model(add_noise(latents, noise, sigma), sigma, cond).float()
+        weight = (1 - cond.mask[:, :1]) * batch["weight"][:, None, None]
+        error = (velocity - (noise - latents)).square()
+        loss = (weight * error).sum() / weight.expand_as(error).sum()
+        return {"loss": loss}
+
+    def sample_grid(self, model: nn.Module) -> np.ndarray:
+        """Every fourth frame of two clips: true above, made in 12 steps below."""
+        assert isinstance(model, DiT)
+        device = next(model.parameters()).device
+        batch = {name: tensor[:2].to(device) for name, tensor in self.batches[0].items()}
+        noise = torch.randn(batch["latents"].shape, generator=torch.Generator().manual_seed(0)).to(device)
+        cond = model.prepare(self.conditioning(batch, None))
+        made = sample(model, noise, sampling_sigmas(12, self.recipe.shift), cond)
+        videos = [to_pixels(self.vae.decode(latents))[:, ::4] for latents in (batch["latents"], made)]
+        rows = [video[clip].transpose(0, 1).flatten(1, 2) for clip in range(len(noise)) for video in videos]
+        return torch.cat(rows).cpu().numpy()

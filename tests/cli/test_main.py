@@ -1,0 +1,98 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+import talkingmachines
+from talkingmachines.cli import main as cli
+from talkingmachines.cli.main import main
+from talkingmachines.errors import CheckpointError
+
+
+def one_line(text):
+    assert text.startswith("talkingmachines: error: ")
+    assert text.endswith("\n")
+    assert text.count("\n") == 1
+    return text
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"talkingmachines {talkingmachines.__version__}\n"
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["generate", "--help"], ["data", "preview", "--help"]])
+def test_help(capsys, argv):
+    assert main(argv) == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["nonsense"], "nonsense"),
+        (["generate"], "--image"),
+        (["generate", "--what"], "--what"),
+        (["generate", "--image", "a", "--audio", "b", "--out", "c.mp4", "--steps", "0"], "--steps"),
+        (["generate", "--image", "a", "--audio", "b", "--out", "c.mp4", "--seed", "-1"], "--seed"),
+        (["generate", "--image", "a", "--audio", "b", "--out", "c.mp4", "--seed", "x"], "--seed"),
+        (["data"], "command"),
+    ],
+)
+def test_wrong_usage_is_one_line(capsys, argv, words):
+    assert main(argv) == 2
+    captured = capsys.readouterr()
+    assert words in one_line(captured.err)
+    assert captured.out == ""
+
+
+def raising(error, monkeypatch):
+    def command():
+        raise error
+
+    app = cli.build_app()
+    app.command("fail")(command)
+    monkeypatch.setattr(cli, "build_app", lambda: app)
+
+
+def test_an_error_of_ours_becomes_one_line(capsys, monkeypatch):
+    raising(CheckpointError("two\nlines"), monkeypatch)
+    assert main(["fail"]) == 2
+    assert one_line(capsys.readouterr().err) == "talkingmachines: error: two lines\n"
+
+
+def test_interrupted(capsys, monkeypatch):
+    raising(KeyboardInterrupt(), monkeypatch)
+    assert main(["fail"]) == 130
+    assert capsys.readouterr().err == "talkingmachines: interrupted\n"
+
+
+def test_a_mistake_of_the_program_is_not_hidden(monkeypatch):
+    raising(ZeroDivisionError("bug"), monkeypatch)
+    with pytest.raises(ZeroDivisionError):
+        main(["fail"])
+
+
+def test_start_up_imports_no_torch():
+    code = "import sys, talkingmachines.cli.main as m; m.build_app(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_doctor_as_json(capsys):
+    assert main(["doctor", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["talkingmachines"] == talkingmachines.__version__
+    assert found["processor"]["cores"] >= 1
+    assert found["processor"]["fp32_gflops"] > 0
+    assert found["memory_gb"] > 0
+    assert all("pip install" in package["install"] for package in found["packages"].values())
+
+
+def test_doctor_for_the_eye(capsys, monkeypatch):
+    monkeypatch.setattr("talkingmachines.cli.doctor._version", lambda package: None)
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert "GFLOP/s" in shown
+    assert "missing" in shown
+    assert "talkingmachines[data]" in shown

@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from talkingmachines import weights
+from talkingmachines.errors import CheckpointError
+from talkingmachines.weights import load_weights, read_metadata, save_weights, shard_paths
+
+
+def model(width: int = 8) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(width, width), nn.Linear(width, width))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_weights(tmp_path, "teacher", model(), {"preset": "tiny", "seed": 3})
+    return tmp_path
+
+
+def test_round_trip(folder: Path) -> None:
+    other = model()
+    nn.init.zeros_(other[0].weight)
+    load_weights(folder, "teacher", other)
+    torch.testing.assert_close(other[0].weight, model()[0].weight, atol=1e-3, rtol=1e-3)
+    assert read_metadata(folder, "teacher")["seed"] == 3
+
+
+def test_shards_stay_small_and_replace_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "MAX_SHARD_BYTES", 150)
+    save_weights(tmp_path, "teacher", model(), {})
+    assert len(shard_paths(tmp_path, "teacher")) == 2
+    load_weights(tmp_path, "teacher", model())
+    monkeypatch.setattr(weights, "MAX_SHARD_BYTES", 10_000)
+    save_weights(tmp_path, "teacher", model(), {})
+    assert [path.name for path in shard_paths(tmp_path, "teacher")] == ["teacher-1-of-1.safetensors"]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_missing(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no teacher weights"):
+        load_weights(tmp_path, "teacher", model())
+
+
+def test_a_lost_shard_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "MAX_SHARD_BYTES", 150)
+    save_weights(tmp_path, "teacher", model(), {})
+    shard_paths(tmp_path, "teacher")[1].unlink()
+    with pytest.raises(CheckpointError, match="1 of 2"):
+        load_weights(tmp_path, "teacher", model())
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\xff" * 100, lambda b: b[9:]]
+)
+def test_damaged(folder: Path, damage) -> None:  # type: ignore[no-untyped-def]
+    path = shard_paths(folder, "teacher")[0]
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_weights(folder, "teacher", model())
+
+
+def test_foreign(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="another preset"):
+        load_weights(folder, "teacher", model(width=4))
+    with pytest.raises(CheckpointError, match="another preset"):
+        load_weights(folder, "teacher", nn.Linear(8, 8))
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, shard_paths(folder, "teacher")[0])
+    with pytest.raises(CheckpointError, match="not written by talkingmachines"):
+        load_weights(folder, "teacher", model())
+
+
+def test_values_that_are_not_finite(tmp_path: Path) -> None:
+    broken = model()
+    nn.init.constant_(broken[0].bias, float("nan"))
+    save_weights(tmp_path, "teacher", broken, {})
+    with pytest.raises(CheckpointError, match="not finite"):
+        load_weights(tmp_path, "teacher", model())
