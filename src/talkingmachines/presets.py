@@ -20,7 +20,7 @@ class SamplingConfig:
     steps: int = 30
     shift: float = 3.0
     guidance: float = 1.5
-    window: int = 21
+    window: int = 13
     history: int = 3
     face_box: tuple[float, float, float, float] = (0.15, 0.1, 0.85, 0.9)
 

@@ -148,7 +148,7 @@ class TeacherBatches(Dataset[dict[str, Tensor]]):
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, step])
         cells = self.clips.arrays["latents"].shape[-1]
-        crop = self.crop if rng.random() < self.crop_share else cells
+        crop = min(self.crop, cells) if rng.random() < self.crop_share else cells
         samples = [self._window(rng, crop, cells) for _ in range(self.batch)]
         return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 

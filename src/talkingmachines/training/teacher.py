@@ -71,7 +71,7 @@ class TeacherStage:
         velocity = self.model(add_noise(latents, noise, sigma), sigma, cond).float()
         weight = (1 - cond.mask[:, :1]) * batch["weight"][:, None, None]
         error = (velocity - (noise - latents)).square()
-        loss = (weight * error).sum() / weight.expand_as(error).sum()
+        loss = (weight * error).sum() / weight.expand_as(error).sum().clamp(min=1)
         return {"loss": loss}
 
     def sample_grid(self, model: nn.Module) -> np.ndarray:

@@ -1,0 +1,75 @@
+"""The recipe from nothing to a clip, at the tiny preset's size."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from talkingmachines.cli.main import main
+from talkingmachines.data.synthetic.bank import SpeechBank
+from talkingmachines.weights import read_metadata
+
+pytest.importorskip("skia")
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def bank() -> SpeechBank:
+    return SpeechBank.build("train", 4, 0)
+
+
+@pytest.fixture
+def run(tmp_path: Path, bank: SpeechBank) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    bank.save(folder / "speech.npz")
+    return folder
+
+
+def train(stage: str, run: Path, *more: str) -> int:
+    return main(["train", stage, "--preset", "tiny", "--device", "cpu", "--run", str(run), *more])
+
+
+def test_from_nothing_to_a_clip(run: Path) -> None:
+    assert train("vae", run, "--steps", "2") == 0
+    assert train("teacher", run, "--steps", "2", "--clips", "3") == 0
+    said = read_metadata(run / "weights", "teacher")
+    assert said["preset"] == "tiny" and said["steps"] == 2 and said["clips"] == 3 and "recipe" in said
+
+    from talkingmachines.avatar import load
+
+    clip = load(str(run / "weights"), device="cpu").generate(
+        np.zeros((64, 64, 3), np.uint8), np.zeros(3000, np.float32)
+    )
+    assert clip.shape == (5, 64, 64, 3)
+    assert list((run / "teacher").glob("events*")), "TensorBoard logs"
+
+
+def test_a_stopped_run_goes_on_and_is_not_overwritten(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("vae", run, "--steps", "2") == 0
+    assert train("vae", run, "--steps", "4") == 2
+    assert "--resume" in capsys.readouterr().err
+    assert train("vae", run, "--steps", "4", "--resume") == 0
+    assert read_metadata(run / "weights", "vae")["steps"] == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset", "giant", "--steps", "1"], "no preset"),
+        (["--steps", "1", "--resume"], "nothing to resume"),
+        ([], "steps and minutes"),
+        (["--steps", "1", "--minutes", "1"], "steps and minutes"),
+        (["--steps", "-1"], "positive"),
+        (["--steps", "1", "--device", "quantum"], "quantum"),
+    ],
+)
+def test_bad_settings(run: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "vae", "--run", str(run), "--preset", "tiny", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_teacher_needs_an_autoencoder(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("teacher", run, "--steps", "1", "--clips", "1") == 2
+    assert "no vae weights" in capsys.readouterr().err

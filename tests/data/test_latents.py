@@ -1,0 +1,130 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from talkingmachines.audio.alignment import frames_in
+from talkingmachines.data.batches import VideoBatches
+from talkingmachines.data.latents import LatentClips, LatentClipsConfig, TeacherBatches, build_latents
+from talkingmachines.data.synthetic.bank import SpeechBank
+from talkingmachines.dit.model import DiT
+from talkingmachines.errors import ConfigError
+from talkingmachines.presets import tiny
+from talkingmachines.training.teacher import TeacherRecipe, TeacherStage
+from talkingmachines.vae.model import CausalVAE
+
+pytest.importorskip("skia")
+pytest.importorskip("onnxruntime")
+CPU = torch.device("cpu")
+CONFIG = LatentClipsConfig(clips=3, latents=7, size=64)
+
+
+@pytest.fixture(scope="module")
+def bank() -> SpeechBank:
+    return SpeechBank.build("train", 4, 0)
+
+
+@pytest.fixture(scope="module")
+def vae() -> CausalVAE:
+    torch.manual_seed(0)
+    return CausalVAE(tiny().vae).eval()
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory, vae: CausalVAE, bank: SpeechBank) -> LatentClips:
+    return build_latents(tmp_path_factory.mktemp("latents"), vae, bank, CONFIG, CPU, 0, lambda *_: None)
+
+
+def test_build_goes_on_where_it_stopped(
+    tmp_path: Path, vae: CausalVAE, bank: SpeechBank, clips: LatentClips
+) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        if done == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        build_latents(tmp_path, vae, bank, CONFIG, CPU, 0, stop)
+    again = build_latents(tmp_path, vae, bank, CONFIG, CPU, 0, lambda *_: None)
+    for name, array in clips.arrays.items():
+        assert np.array_equal(array, again.arrays[name]), name
+
+
+def test_build_refuses_a_folder_of_other_clips(tmp_path: Path, vae: CausalVAE, bank: SpeechBank) -> None:
+    build_latents(tmp_path, vae, bank, LatentClipsConfig(1, 2, 64), CPU, 0, lambda *_: None)
+    with pytest.raises(ConfigError, match="another folder"):
+        build_latents(tmp_path, vae, bank, LatentClipsConfig(1, 3, 64), CPU, 0, lambda *_: None)
+
+
+def test_batches_are_functions_of_the_step(clips: LatentClips) -> None:
+    batches = TeacherBatches(clips, window=5, history=2, patch=4, batch=6, crop=4, crop_share=0.5)
+    shapes = set()
+    for step in range(8):
+        first, again = batches[step], batches[step]
+        assert all(torch.equal(first[name], again[name]) for name in first)
+        shapes.add(first["latents"].shape)
+        assert first["features"].shape == (6, frames_in(5), 320)
+        assert first["weight"].shape == (6, *first["latents"].shape[-2:])
+        assert set(first["known"].tolist()) <= {1, 2}
+    assert shapes == {(6, 4, 5, 8, 8), (6, 4, 5, 4, 4)}
+
+
+def test_known_frames_and_reference_in_the_conditioning(clips: LatentClips, vae: CausalVAE) -> None:
+    torch.manual_seed(0)
+    stage = TeacherStage(DiT(tiny().dit), TeacherRecipe(), TeacherBatches(clips, 5, 2, 4, batch=6), vae)
+    batch = stage.batches[0]
+    cond = stage.conditioning(batch, None)
+    for b, known in enumerate(batch["known"].tolist()):
+        assert torch.equal(cond.latents[b, :, :known], batch["latents"][b, :, :known])
+        assert torch.equal(cond.latents[b, :, known:], batch["reference"][b, :, None].expand(-1, 5 - known, -1, -1))
+        assert cond.mask[b, :, :known].all() and not cond.mask[b, :, known:].any()
+
+
+def test_given_frames_do_not_count_in_the_loss(clips: LatentClips, vae: CausalVAE) -> None:
+    """With sigma fixed by the generator, changing what is known changes the input but never its own error."""
+    torch.manual_seed(0)
+    stage = TeacherStage(DiT(tiny().dit), TeacherRecipe(), TeacherBatches(clips, 5, 2, 4, batch=4), vae)
+    batch = stage.batches[1] | {"known": torch.full((4,), 5)}
+    loss = stage.losses(batch, torch.Generator().manual_seed(0))["loss"]
+    assert loss == 0
+
+
+def test_a_sample_that_hears_nothing_is_the_model_without_audio(clips: LatentClips, vae: CausalVAE) -> None:
+    torch.manual_seed(0)
+    model = DiT(tiny().dit)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    stage = TeacherStage(model, TeacherRecipe(), TeacherBatches(clips, 5, 2, 4, batch=2), vae)
+    batch = stage.batches[0]
+    cond = stage.conditioning(batch, torch.tensor([True, False]))
+    sigma = torch.tensor([0.7, 0.7])
+    without = model(batch["latents"], sigma, type(cond)(cond.latents, cond.mask))
+    made = model(batch["latents"], sigma, cond)
+    torch.testing.assert_close(made[1], without[1], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(made[0], without[0], atol=1e-3)
+
+
+def test_teacher_learns_and_draws_samples(clips: LatentClips, vae: CausalVAE) -> None:
+    torch.manual_seed(0)
+    stage = TeacherStage(DiT(tiny().dit), TeacherRecipe(), TeacherBatches(clips, 5, 2, 4, batch=4), vae)
+    optimizer = torch.optim.AdamW(stage.model.parameters(), lr=3e-3)
+    losses = []
+    for step in range(60):
+        loss = stage.losses(stage.batches[step % 4], torch.Generator().manual_seed(step % 4))["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+    grid = stage.sample_grid(stage.model)
+    assert grid.dtype == np.uint8 and grid.shape == (4 * 64, 5 * 64, 3)
+
+
+def test_video_batches(bank: SpeechBank) -> None:
+    batches = VideoBatches(bank, 64, 32, frames=5, batch=2)
+    video = batches[3]["video"]
+    assert video.shape == (2, 5, 32, 32, 3) and video.dtype == torch.uint8
+    assert torch.equal(video, batches[3]["video"]) and not torch.equal(video, batches[4]["video"])
