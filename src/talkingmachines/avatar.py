@@ -24,6 +24,7 @@ from talkingmachines.errors import CheckpointError, ConfigError, MediaError
 from talkingmachines.flow.sampler import sample
 from talkingmachines.flow.schedule import sampling_sigmas
 from talkingmachines.media.image import fit_image
+from talkingmachines.precision import fast_autocast
 from talkingmachines.presets import PRESETS, Preset, preset
 from talkingmachines.types import FPS
 from talkingmachines.vae.model import CausalVAE
@@ -134,15 +135,11 @@ class Avatar:
         left, state = num_frames(len(speech)), None
         box = sampling.face_box if face_box is None else face_box
         for latents in self._windows(image, heard, seed, steps, guidance, box, progress):
-            with self._inference():
+            with fast_autocast(self.device):
                 video, state = self.vae.decode_next(latents, state)
             frames = to_frames(video)[:left]
             left -= len(frames)
             yield frames
-
-    def _inference(self) -> torch.autocast:
-        # Inference mode cannot span a yield, so the tensors are made under no_grad by frozen weights.
-        return torch.autocast(self.device.type, torch.bfloat16)
 
     def _windows(
         self,
@@ -156,7 +153,7 @@ class Avatar:
     ) -> Iterator[Tensor]:
         """Latents [1, C, f, h, w] of one window after the other, without the frames given by the one before."""
         sampling, generator = self.preset.sampling, torch.Generator().manual_seed(seed)
-        with self._inference():
+        with fast_autocast(self.device):
             pixels = to_tensor(fit_image(image, self.size)).to(self.device)
             reference = self.vae.encode_image(pixels).float()
         total, known = speech.modes.shape[1], reference[:, :, None]
@@ -167,7 +164,7 @@ class Avatar:
             count = known.shape[2]
             noise = torch.randn(1, *reference.shape[1:2], end - start, *reference.shape[2:], generator=generator)
             cond, free = self._conditioning(reference, known, speech, start, end, face_box)
-            with self._inference(), torch.no_grad():
+            with fast_autocast(self.device), torch.no_grad():
                 latents = sample(
                     self.teacher,
                     noise.to(self.device),

@@ -80,9 +80,7 @@ def load_weights(folder: Path, name: str, model: nn.Module) -> None:
             raise CheckpointError(f"the {name} weights in {folder} lack {key}: they belong to another preset")
         if key not in wanted or wanted[key].shape != tensors[key].shape:
             shape = list(tensors[key].shape)
-            raise CheckpointError(
-                f"the {name} weights in {folder} have {key} {shape}: they belong to another preset"
-            )
+            raise CheckpointError(f"the {name} weights in {folder} have {key} {shape}: they belong to another preset")
     if any(not torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise CheckpointError(f"the {name} weights in {folder} have values that are not finite; get them again")
     model.load_state_dict(tensors)

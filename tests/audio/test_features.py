@@ -106,9 +106,7 @@ def buzz(frames, level=0.1):
 def bursts(background):
     """3 s of nothing, 2 s of voice, 2 s of nothing, 1 s of voice, 2 s of nothing; and where the voice is."""
     lengths = [(75, False), (50, True), (50, False), (25, True), (50, False)]
-    sound = np.concatenate(
-        [buzz(n) if voice else np.zeros(n * SAMPLES_PER_FRAME, np.float32) for n, voice in lengths]
-    )
+    sound = np.concatenate([buzz(n) if voice else np.zeros(n * SAMPLES_PER_FRAME, np.float32) for n, voice in lengths])
     truth = np.concatenate([np.full(n, voice) for n, voice in lengths])
     return sound + noise(len(truth), 3, background), truth
 

@@ -36,9 +36,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory, vae: CausalVAE, bank: Speech
     return build_latents(tmp_path_factory.mktemp("latents"), vae, bank, CONFIG, CPU, 0, lambda *_: None)
 
 
-def test_build_goes_on_where_it_stopped(
-    tmp_path: Path, vae: CausalVAE, bank: SpeechBank, clips: LatentClips
-) -> None:
+def test_build_goes_on_where_it_stopped(tmp_path: Path, vae: CausalVAE, bank: SpeechBank, clips: LatentClips) -> None:
     class Stop(Exception):
         pass
 

@@ -37,9 +37,7 @@ def test_round_trip(tmp_path, count):
         assert seen.duration * seen.time_base == Fraction(count, 25)
         assert abs(heard.duration * heard.time_base - Fraction(count, 25)) <= Fraction(1, 1000)
         assert seen.start_time == heard.start_time == 0
-        got = [
-            (frame.pts * frame.time_base, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)
-        ]
+        got = [(frame.pts * frame.time_base, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
     assert [time for time, _ in got] == [Fraction(index, 25) for index in range(count)]
     for index, (_, pixels) in enumerate(got):
         assert np.abs(pixels.astype(int) - picture(index)).mean() < 4

@@ -63,12 +63,12 @@ def examine() -> dict[str, object]:
 def _processor() -> dict[str, object]:
     import torch
 
-    has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    names = ("avx512_bf16", "amx_bf16", "bf16")
+    from talkingmachines.precision import bf16_instructions
+
     return {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "bf16_instructions": [name for name in names if has.get(name)],
+        "bf16_instructions": bf16_instructions(),
         "fp32_gflops": _gflops(torch.float32),
         "bf16_gflops": _gflops(torch.bfloat16),
     }
@@ -99,9 +99,7 @@ def _weights() -> dict[str, float]:
     folder = files("talkingmachines") / "assets" / "weights"
     sizes: dict[str, float] = {}
     for preset in folder.iterdir() if folder.is_dir() else []:
-        shards = (
-            [file for file in preset.iterdir() if file.name.endswith(".safetensors")] if preset.is_dir() else []
-        )
+        shards = [file for file in preset.iterdir() if file.name.endswith(".safetensors")] if preset.is_dir() else []
         if shards:
             sizes[preset.name] = round(sum(len(file.read_bytes()) for file in shards) / 1e6, 1)
     return sizes

@@ -89,9 +89,7 @@ def make_clip(
     started, frames = time.perf_counter(), 0
     with progress_bar("generating") as update:
         blocks = model.stream_generate(picture, speech, seed=seed, steps=steps, guidance=guidance, progress=update)
-        frames = media.write_video(
-            out, (frame for block in blocks for frame in block), FPS, speech, media.AI_METADATA
-        )
+        frames = media.write_video(out, (frame for block in blocks for frame in block), FPS, speech, media.AI_METADATA)
     took = time.perf_counter() - started
     result = {
         "path": str(out),

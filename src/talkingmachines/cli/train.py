@@ -171,7 +171,6 @@ def _speech(job: Run) -> "SpeechBank":
 
 def _trained_vae(job: Run) -> "CausalVAE":
     """The run's own autoencoder, or the shipped one."""
-    import torch
 
     from talkingmachines.avatar import weights_folder
     from talkingmachines.vae.model import CausalVAE

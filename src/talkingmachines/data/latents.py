@@ -21,6 +21,7 @@ from talkingmachines.data.synthetic.clip import make_clip
 from talkingmachines.data.synthetic.draw import draw_clip, face_box, mouth_box
 from talkingmachines.data.synthetic.pose import Pose
 from talkingmachines.errors import ConfigError
+from talkingmachines.precision import fast_autocast
 from talkingmachines.vae.model import CausalVAE
 
 FIELDS = ("latents", "features", "modes", "face", "mouth")
@@ -94,12 +95,10 @@ def build_latents(
         else open_memmap(folder / f"{name}.npy", "w+", kind, (config.clips, *shape))
         for name, (kind, shape) in shapes.items()
     }
-    loader = DataLoader(
-        _Drawn(bank, config), batch_size=None, sampler=range(done, config.clips), num_workers=workers
-    )
+    loader = DataLoader(_Drawn(bank, config), batch_size=None, sampler=range(done, config.clips), num_workers=workers)
     for index, item in enumerate(loader, start=done):
         video = item.pop("video").to(device).movedim(-1, 0)[None].float() / 127.5 - 1
-        with torch.autocast(device.type, torch.bfloat16):
+        with fast_autocast(device):
             item["latents"] = vae.encode(video)[0].transpose(0, 1).half().cpu()
         for name, array in arrays.items():
             array[index] = item[name].numpy()

@@ -70,9 +70,7 @@ class DiT(nn.Module):
         width, text, image, audio = config.width, config.text, config.image, config.audio
         self.patch_embedding = nn.Conv3d(config.in_channels, width, config.patch, config.patch)
         if text:
-            self.text_embedding = nn.Sequential(
-                nn.Linear(text.dim, width), nn.GELU("tanh"), nn.Linear(width, width)
-            )
+            self.text_embedding = nn.Sequential(nn.Linear(text.dim, width), nn.GELU("tanh"), nn.Linear(width, width))
         if image:
             self.img_emb = ImageProjection(image, width)
         self.time_embedding = nn.Sequential(nn.Linear(config.freq_dim, width), nn.SiLU(), nn.Linear(width, width))

@@ -132,7 +132,9 @@ def motion_energy(tracks: np.ndarray, scales: np.ndarray) -> float:
 def grow(mask: np.ndarray, pixels: int) -> np.ndarray:
     """The mask [H, W] with all that lies within `pixels` of it across, up and down."""
     for axis in (0, 1):
-        reach = np.cumsum(np.pad(mask.astype(int), [(pixels + 1, pixels) if a == axis else (0, 0) for a in (0, 1)]), axis)
+        reach = np.cumsum(
+            np.pad(mask.astype(int), [(pixels + 1, pixels) if a == axis else (0, 0) for a in (0, 1)]), axis
+        )
         size = mask.shape[axis]
         mask = np.take(reach, range(2 * pixels + 1, 2 * pixels + 1 + size), axis) > np.take(reach, range(size), axis)
     return mask

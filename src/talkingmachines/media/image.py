@@ -103,9 +103,7 @@ def _by_profile(image: Image.Image) -> Image.Image | None:
     if not profile or image.mode not in ("RGB", "CMYK"):
         return None
     try:
-        return ImageCms.profileToProfile(
-            image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
+        return ImageCms.profileToProfile(image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None  # a damaged profile: the plain conversion is what viewers show then
 

@@ -21,7 +21,7 @@ class AutoencoderRecipe:
     frame ends and the next begins, against flicker there.
     """
 
-    noise: float = 0.15
+    noise: float = 0.06
     edges: float = 0.02
     motion: float = 0.5
     border: float = 3.0

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from talkingmachines.errors import TrainingError
+from talkingmachines.precision import fast_autocast
 from talkingmachines.training.checkpoint import load_state, save_state
 from talkingmachines.training.config import LoopConfig
 from talkingmachines.training.ema import EMA
@@ -90,7 +91,7 @@ class Trainer:
                 group["lr"] = self.config.learning_rate * self.config.rate(self.step, progress)
         generator = step_generator(self.config.seed, self.step)
         batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with fast_autocast(self.device):
             losses = self.stage.losses(batch, generator)
         losses["loss"].backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
@@ -139,6 +140,6 @@ class Trainer:
         return self.ema.model
 
     def sample(self, writer: Writer) -> None:
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16):
+        with torch.inference_mode(), fast_autocast(self.device):
             grid = self.stage.sample_grid(self.ema.model)
         writer.add_image(f"{self.stage.name}/samples", grid, self.step, dataformats="HWC")

@@ -25,6 +25,17 @@ class TeacherRecipe:
     shift: float = 3.0
 
 
+def channel_weight(vae: CausalVAE) -> Tensor:
+    """[1, C, 1, 1, 1], mean 1: how much an error in each normalised latent channel counts.
+
+    All channels have unit variance, but what they do to the picture differs a thousandfold. The root of their gain in
+    the decoder's linear path keeps a small model busy with what is seen, and the optimum is the same for any weight.
+    """
+    gain = vae.decoder.linear.weight.detach().float().flatten(2).norm(dim=(0, 2)) * vae.latent_std
+    weight = gain.sqrt()
+    return (weight / weight.mean())[None, :, None, None, None]
+
+
 class TeacherStage:
     """Learns the velocity of clips' latents.
 
@@ -34,13 +45,12 @@ class TeacherStage:
 
     name = "teacher"
 
-    def __init__(
-        self, model: DiT, recipe: TeacherRecipe, batches: Dataset[dict[str, Tensor]], vae: CausalVAE
-    ) -> None:
+    def __init__(self, model: DiT, recipe: TeacherRecipe, batches: Dataset[dict[str, Tensor]], vae: CausalVAE) -> None:
         self.model: nn.Module = model
         self.recipe = recipe
         self.batches = batches
         self.vae = vae
+        self.channel_weight = channel_weight(vae)
 
     def conditioning(self, batch: dict[str, Tensor], heard: Tensor | None) -> Conditioning:
         """heard: bool [B], which samples hear their audio; None is all, over the whole picture."""
@@ -69,7 +79,7 @@ class TeacherStage:
         heard = torch.rand(len(latents), generator=generator).to(latents) >= self.recipe.audio_dropout
         cond = self.conditioning(batch, heard)
         velocity = self.model(add_noise(latents, noise, sigma), sigma, cond).float()
-        weight = (1 - cond.mask[:, :1]) * batch["weight"][:, None, None]
+        weight = (1 - cond.mask[:, :1]) * batch["weight"][:, None, None] * self.channel_weight
         error = (velocity - (noise - latents)).square()
         loss = (weight * error).sum() / weight.expand_as(error).sum().clamp(min=1)
         return {"loss": loss}

@@ -42,9 +42,7 @@ class ShiftedStack(nn.ModuleList):
     def __init__(self, width: int, depth: int) -> None:
         super().__init__(ShiftedResidual(width) for _ in range(depth))
 
-    def forward(
-        self, x: Tensor, frames: int, previous: tuple[Tensor, ...] | None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(self, x: Tensor, frames: int, previous: tuple[Tensor, ...] | None) -> tuple[Tensor, tuple[Tensor, ...]]:
         states = []
         for index, layer in enumerate(self):
             x, state = layer(x, frames, None if previous is None else previous[index])

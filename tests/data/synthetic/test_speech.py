@@ -58,9 +58,7 @@ def test_phones_are_in_order_and_inside_the_audio(voice: str) -> None:
 def test_phone_times_agree_with_the_sound(voice: str) -> None:
     """Vowels are loud, stops and pauses are not: the times would fail this if they were 0.1 s off."""
     vowels, closures, shifted = [], [], []
-    for seed, text in enumerate(
-        (TEXT, "Peter picked up a paper cup by the pub.", "Bobby, a happy puppy, and a tape.")
-    ):
+    for seed, text in enumerate((TEXT, "Peter picked up a paper cup by the pub.", "Bobby, a happy puppy, and a tape.")):
         spoken = synthesise(text, voice, np.random.default_rng(seed))
         levels = loudness(spoken.samples)
         for phone in spoken.phones:

@@ -79,9 +79,7 @@ class SpeechBank:
         utterances = tuple(
             Utterance(
                 samples[i].astype(np.float32) / 32767,
-                tuple(
-                    Phone(SYMBOLS[s], float(a), float(b)) for s, (a, b) in zip(symbols[i], times[i], strict=True)
-                ),
+                tuple(Phone(SYMBOLS[s], float(a), float(b)) for s, (a, b) in zip(symbols[i], times[i], strict=True)),
                 voice,
                 text,
             )

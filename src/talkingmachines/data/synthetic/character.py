@@ -176,9 +176,7 @@ def _skin(rng: np.random.Generator) -> Color:
         return _jitter(rng, pal.FANTASY_SKINS[rng.integers(len(pal.FANTASY_SKINS))])
     place = rng.uniform(0, len(pal.SKINS) - 1)
     low, part = int(place), place % 1
-    red, green, blue = (
-        int((1 - part) * a + part * b) for a, b in zip(pal.SKINS[low], pal.SKINS[low + 1], strict=True)
-    )
+    red, green, blue = (int((1 - part) * a + part * b) for a, b in zip(pal.SKINS[low], pal.SKINS[low + 1], strict=True))
     return _jitter(rng, (red, green, blue), 2.0)
 
 

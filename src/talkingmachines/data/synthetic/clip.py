@@ -133,9 +133,7 @@ def _mix(placed: list[tuple[float, Utterance]], num_frames: int) -> tuple[np.nda
     return mixed, phones
 
 
-def _turn_flags(
-    placed: list[tuple[float, Utterance]], turns: list[tuple[float, float]], num_frames: int
-) -> np.ndarray:
+def _turn_flags(placed: list[tuple[float, Utterance]], turns: list[tuple[float, float]], num_frames: int) -> np.ndarray:
     """True from shortly before the first word of a turn to shortly after its last."""
     times = (np.arange(num_frames) + 0.5) / FPS
     flags = np.zeros(num_frames, bool)

@@ -185,9 +185,7 @@ def _cast_shadow(brush: Brush, hair: Hair, head: Any, look: Character) -> None:
 def _hair(brush: Brush, hair: Hair, *, front: bool) -> None:
     for lock in hair.front if front else hair.back:
         bounds = lock.path.getBounds()
-        brush.form(
-            lock.path, lock.color, (-62, max(-84.0, bounds.top()), 62, min(100.0, bounds.bottom())), lock.depth
-        )
+        brush.form(lock.path, lock.color, (-62, max(-84.0, bounds.top()), 62, min(100.0, bounds.bottom())), lock.depth)
     if front and hair.front:
         color = hair.front[0].color
         dark = sum(color) < 240

@@ -109,9 +109,7 @@ def draw_nose(brush: Brush, skull: Skull) -> None:
         ]
         brush.stroke(spline(points, closed=False), line, 2.0, 0.62)
     else:
-        brush.oval(
-            tip[0], tip[1] + 1.2, 6.6 * size, 4.6 * size, mix(shade(skin, 0.35), blush_color(skin), 0.6), 0.6
-        )
+        brush.oval(tip[0], tip[1] + 1.2, 6.6 * size, 4.6 * size, mix(shade(skin, 0.35), blush_color(skin), 0.6), 0.6)
         brush.oval(tip[0] + 1.6 * brush.light, tip[1] - 0.6, 2.4 * size, 1.5 * size, tint(skin, 0.6), 0.7)
 
 
@@ -178,9 +176,7 @@ def draw_moustache(brush: Brush, skull: Skull) -> None:
     brush.form(shape, shade(look.hair_color, 0.16), (-25, y - 8, 25, y + 8), 0.8)
 
 
-def draw_neck(
-    brush: Brush, skin: Color, corners: tuple[tuple[float, float], ...], chin: tuple[float, float]
-) -> None:
+def draw_neck(brush: Brush, skin: Color, corners: tuple[tuple[float, float], ...], chin: tuple[float, float]) -> None:
     """corners: top left, top right, bottom right, bottom left of the neck; chin: what throws a shadow on it."""
     (lx, ly), (rx, ry), (bx, by), (ax, ay) = corners
     path = load_skia().Path()

@@ -58,9 +58,7 @@ def _window(brush: Brush, color: Color, accent: Color, rng: np.random.Generator)
     bar = spline([(left + 38, 28), (left + 38, 128)], closed=False)
     brush.stroke(bar, tint(color, 0.65), 4.0)
     other = 214.0 if left < 100 else 40.0
-    brush.fill(
-        spline([(other - 14, 206), (other + 14, 206), (other + 17, 176), (other - 17, 176)]), shade(accent, 0.2)
-    )
+    brush.fill(spline([(other - 14, 206), (other + 14, 206), (other + 17, 176), (other - 17, 176)]), shade(accent, 0.2))
     leaf = mix((104, 150, 104), color, 0.25)
     for lean in (-1.0, -0.4, 0.3, 0.9):
         tip = (other + 34 * lean, 118 + 22 * abs(lean))

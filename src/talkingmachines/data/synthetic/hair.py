@@ -35,9 +35,7 @@ def build_hair(skull: Skull) -> Hair:
     return hair
 
 
-def _cap(
-    skull: Skull, hairline: Sequence[Point], *, lift: float = 6.0, puff: float = 4.0, side_y: float = 2.0
-) -> Any:
+def _cap(skull: Skull, hairline: Sequence[Point], *, lift: float = 6.0, puff: float = 4.0, side_y: float = 2.0) -> Any:
     """Hair around the crown. hairline: the edge on the forehead, from the right to the left of the picture.
 
     lift: height above the crown; puff: thickness at the temples; side_y: how far down it comes at the sides.
@@ -211,9 +209,7 @@ def _wavy(skull: Skull, hair: Hair) -> None:
     hair.back.append(Lock(_behind(skull, mirrored(right)), shade(look.hair_color, 0.3)))
     hair.front.append(Lock(_cap(skull, _SIDE_LINE, lift=11, puff=8, side_y=16), look.hair_color))
     _curtains(skull, hair, 64 + big, 86, curl=5.0)
-    hair.strands = _strands(
-        skull, [(-22, -54), (4, -62), (34, -52), (48, -24)], [(-26, -52), (-44, -38), (-51, -16)]
-    )
+    hair.strands = _strands(skull, [(-22, -54), (4, -62), (34, -52), (48, -24)], [(-26, -52), (-44, -38), (-51, -16)])
 
 
 def _curly(skull: Skull, hair: Hair) -> None:

@@ -55,9 +55,7 @@ def _limited(track: np.ndarray) -> np.ndarray:
     return track
 
 
-def _move_head(
-    column: dict[str, np.ndarray], times: np.ndarray, turn: np.ndarray, rng: np.random.Generator
-) -> None:
+def _move_head(column: dict[str, np.ndarray], times: np.ndarray, turn: np.ndarray, rng: np.random.Generator) -> None:
     """Slow sway in all directions, livelier while speaking, around a resting pose of the clip's own."""
     life = 0.55 + 0.45 * turn
     for name, rest, size, top in (
@@ -88,9 +86,7 @@ def _attend(
             for index in range(rng.integers(1, 4)):
                 _nod(column, times, clock + 0.38 * index, depth * 0.75**index)
         elif kind < 0.8:
-            column["head_roll"] += (
-                rng.choice([-1, 1]) * rng.uniform(0.02, 0.05) * _bump(times, clock + 0.4, 0.5, 1.0)
-            )
+            column["head_roll"] += rng.choice([-1, 1]) * rng.uniform(0.02, 0.05) * _bump(times, clock + 0.4, 0.5, 1.0)
         else:
             column["smile"] += rng.uniform(0.15, 0.35) * _bump(times, clock + 0.4, 0.5, 1.0)
             column["brow_raise"] += 0.2 * _bump(times, clock + 0.2, 0.3, 0.6)

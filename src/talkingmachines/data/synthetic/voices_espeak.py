@@ -70,9 +70,7 @@ def speak(text: str, name: str, rng: np.random.Generator) -> tuple[np.ndarray, i
         samples, events = _collect(library, text)
     ends = [time for time, _ in events[1:]] + [len(samples) / sample_rate]
     phones = [
-        phone
-        for (start, symbol), end in zip(events, ends, strict=True)
-        for phone in phones_of_ipa(symbol, start, end)
+        phone for (start, symbol), end in zip(events, ends, strict=True) for phone in phones_of_ipa(symbol, start, end)
     ]
     return samples, sample_rate, phones
 

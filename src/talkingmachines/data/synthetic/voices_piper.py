@@ -87,9 +87,7 @@ def _symbols(text: str, table: dict[str, list[int]]) -> list[str]:
     return [_START, _PAD, *(symbol for letter in known for symbol in (letter, _PAD)), _END]
 
 
-def _run(
-    session: Any, ids: list[int], scales: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _run(session: Any, ids: list[int], scales: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Two passes: the first, which stops at the durations, tells how much noise the second one needs."""
     import onnxruntime
 

@@ -1,0 +1,16 @@
+"""Where bfloat16 is faster than float32."""
+
+import torch
+
+BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
+
+
+def bf16_instructions() -> list[str]:
+    """Those of the processor's instruction sets that multiply bfloat16."""
+    has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return [name for name in BF16_INSTRUCTIONS if has.get(name)]
+
+
+def fast_autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 autocast where the device has instructions for it; without them it would only be slower."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu" or bool(bf16_instructions()))
