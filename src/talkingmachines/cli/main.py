@@ -1,15 +1,14 @@
 """The one command, `talkingmachines`. torch is imported by the commands that need it, when they run."""
 
 import sys
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
 
 from talkingmachines import __version__
-from talkingmachines.cli import data
+from talkingmachines.cli import data, train
 from talkingmachines.cli.doctor import doctor
+from talkingmachines.cli.eval import evaluate
 from talkingmachines.cli.generate import demo, generate
 from talkingmachines.errors import TalkingMachinesError
 
@@ -41,10 +40,8 @@ def build_app() -> typer.Typer:
     app.command()(demo)
     app.command()(doctor)
     app.add_typer(data.app, name="data")
-    if find_spec("talkingmachines.cli.train"):
-        app.add_typer(import_module("talkingmachines.cli.train").app, name="train")
-    if find_spec("talkingmachines.cli.eval"):
-        app.command("eval")(import_module("talkingmachines.cli.eval").evaluate)
+    app.add_typer(train.app, name="train")
+    app.command("eval")(evaluate)
     return app
 
 

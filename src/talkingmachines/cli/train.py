@@ -1,4 +1,4 @@
-"""`train vae` and `train teacher`: the recipe of the shipped weights, stage by stage."""
+"""`train vae`, `teacher` and `reader`: the recipe of the shipped weights, stage by stage."""
 
 import signal
 import threading
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from talkingmachines.data.synthetic.bank import SpeechBank
     from talkingmachines.presets import Preset
+    from talkingmachines.training.config import LoopConfig
     from talkingmachines.training.loop import Report, Stage
     from talkingmachines.vae.model import CausalVAE
 
@@ -158,6 +159,40 @@ def teacher(
     print(f"weights: {job.weights}")
 
 
+@app.command()
+def reader(
+    *,
+    preset: PresetOption = "pocket",
+    run: RunOption = None,
+    minutes: MinutesOption = None,
+    steps: StepsOption = None,
+    device: DeviceOption = "auto",
+    resume: ResumeOption = False,
+    seed: SeedOption = 0,
+) -> None:
+    """The instrument of `eval`: reads mouth, eyes and head from a picture of a drawn face."""
+    from talkingmachines.cli.eval import heldout_speech
+    from talkingmachines.evaluation.reader_stage import train_reader
+
+    job = _prepare(preset, run, minutes, steps, device, resume, seed)
+    config, folder = _loop(job, "reader", learning_rate=1e-3, muon=False)
+    with _logs(folder) as writer, _stop_signal() as stopped, _training_bar("reader") as report:
+        said = train_reader(
+            _speech(job),
+            heldout_speech(None),
+            config,
+            folder,
+            report=report,
+            writer=writer,
+            stopped=stopped,
+            device=job.device,
+            workers=job.workers,
+            resume=resume,
+            folder=job.weights,
+        )
+    print(f"weights: {job.weights}; held-out accuracy: {said['heldout']}")
+
+
 def _speech(job: Run) -> "SpeechBank":
     """The run's training speech, synthesised at its first use."""
     from talkingmachines.data.synthetic.bank import SpeechBank
@@ -182,27 +217,39 @@ def _trained_vae(job: Run) -> "CausalVAE":
     return coder.to(job.device).eval().requires_grad_(False)
 
 
+def _loop(job: Run, stage: str, *, learning_rate: float, muon: bool) -> tuple["LoopConfig", Path]:
+    """The loop's numbers and the stage's folder. Raises ConfigError for a folder with a run that is not resumed."""
+    from talkingmachines.training.config import LoopConfig
+
+    folder = job.folder / stage
+    if not job.resume and (folder / "state.pt").exists():
+        raise ConfigError(f"{folder} holds a run already: add --resume to go on, or choose another --run")
+    config = LoopConfig(steps=job.steps, minutes=job.minutes, learning_rate=learning_rate, muon=muon, seed=job.seed)
+    return config, folder
+
+
 def _train(stage: "Stage", job: Run, *, learning_rate: float, muon: bool) -> tuple["nn.Module", dict[str, object]]:
     """Run the loop with a progress bar and TensorBoard logs. Returns the averaged model and what was done."""
-    from talkingmachines.training.config import LoopConfig
     from talkingmachines.training.loop import Trainer
 
+    config, folder = _loop(job, stage.name, learning_rate=learning_rate, muon=muon)
+    trainer = Trainer(stage, config, folder, job.device)
+    if job.resume:
+        trainer.resume()
+    with _logs(folder) as writer, _stop_signal() as stopped, _training_bar(stage.name) as report:
+        model = trainer.run(job.workers, report, writer, stopped)
+    return model, {"steps": trainer.step, "minutes": round(trainer.elapsed / 60, 1), "loop": asdict(config)}
+
+
+@contextmanager
+def _logs(folder: Path) -> Iterator[Any]:
+    """A TensorBoard writer. Raises MissingPackageError without tensorboard."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise MissingPackageError("training logs need tensorboard: pip install 'talkingmachines[data]'") from error
-    config = LoopConfig(steps=job.steps, minutes=job.minutes, learning_rate=learning_rate, muon=muon, seed=job.seed)
-    folder = job.folder / stage.name
-    if not job.resume and (folder / "state.pt").exists():
-        raise ConfigError(f"{folder} holds a run already: add --resume to go on, or choose another --run")
-    trainer = Trainer(stage, config, folder, job.device)
-    if job.resume:
-        trainer.resume()
-    writer: Any = SummaryWriter(str(folder))
-    with _stop_signal() as stopped, _training_bar(stage.name) as report:
-        model = trainer.run(job.workers, report, writer, stopped)
-    writer.close()
-    return model, {"steps": trainer.step, "minutes": round(trainer.elapsed / 60, 1), "loop": asdict(config)}
+    with SummaryWriter(str(folder)) as writer:
+        yield writer
 
 
 @contextmanager

@@ -17,7 +17,7 @@ def degrade(pixels: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> 
     """
     if rng.random() < 0.2:
         return pixels
-    image = pixels.astype(np.float32)
+    image: np.ndarray = pixels.astype(np.float32)
     if rng.random() < 0.35:
         image += rng.uniform(0.05, 0.25) * _some_blocks(image.shape, rng) * (other.astype(np.float32) - image)
     image = _lose_detail(image, rng)

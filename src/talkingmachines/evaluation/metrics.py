@@ -1,6 +1,6 @@
 """What the figures of an evaluation are: functions of arrays, without models."""
 
-from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image
@@ -68,7 +68,7 @@ def change_errors(made: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.nd
     """
     # Frame by frame, as whole clips of differences take a lot of memory.
     errors = [m.astype(np.float32) - t for m, t in zip(made, true, strict=True)]
-    changes = np.array([((b - a) ** 2).mean() for a, b in zip(errors, errors[1:], strict=False)])
+    changes = np.array([((b - a) ** 2).mean() for a, b in pairwise(errors)])
     border = np.arange(len(changes)) % FRAMES_PER_LATENT == 0
     return changes[border], changes[~border]
 
@@ -101,13 +101,6 @@ def gradient_energy(frame: np.ndarray, mask: np.ndarray) -> float:
     across = ((pixels[:, 1:] - pixels[:, :-1]) ** 2).sum(-1)[mask[:, 1:] & mask[:, :-1]].sum()
     down = ((pixels[1:] - pixels[:-1]) ** 2).sum(-1)[mask[1:] & mask[:-1]].sum()
     return float(across) + float(down)
-
-
-def sharpness_ratio(frames: Iterable[np.ndarray], reference: np.ndarray, mask: np.ndarray) -> float:
-    """Gradient energy inside the mask, mean of the frames over that of the reference; 1 without any detail there."""
-    energies = [gradient_energy(frame, mask) for frame in frames]
-    detail = gradient_energy(reference, mask)
-    return float(np.mean(energies)) / detail if detail > 0 else 1.0
 
 
 def count_blinks(eye_open: np.ndarray) -> int:
@@ -144,3 +137,17 @@ def runs(flags: np.ndarray) -> list[tuple[int, int]]:
     """[start, end) of every run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
     return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def bilabials_shut(opening: np.ndarray, bilabial: np.ndarray, threshold: float) -> np.ndarray:
+    """bool, one for each closure (run of True in bilabial [T]): does the opening [T] fall under the threshold?
+
+    A frame before and after the closure count too. Closures at frame 0 or 1 are left out: the first picture is given.
+    """
+    return np.array([opening[a - 1 : b + 1].min() < threshold for a, b in runs(bilabial) if a > 1], bool)
+
+
+def silent_frames(closed: np.ndarray, bilabial: np.ndarray) -> np.ndarray:
+    """bool [T]: in silence, and at least 3 frames away from speech and from the unknown beyond the ends."""
+    speech = np.pad(~closed | bilabial, 3, constant_values=True)
+    return np.convolve(speech, np.ones(7), "valid") == 0

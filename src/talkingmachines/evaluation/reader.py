@@ -1,6 +1,7 @@
 """Reads from a picture of a drawn character the pose that is seen in it: the instrument of the evaluation."""
 
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +37,9 @@ def reader_folder() -> Path:
 class _Step(nn.Module):
     """Halves the picture, then one residual block at the new size."""
 
-    def __init__(self, before: int, after: int, kernel: int) -> None:
+    def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        self.down = nn.Conv2d(before, after, kernel, stride=2, padding=kernel // 2)
+        self.down = nn.Conv2d(before, after, 3, stride=2, padding=1)
         self.norm = nn.GroupNorm(8, after)
         self.first = nn.Conv2d(after, after, 3, padding=1)
         self.second = nn.Conv2d(after, after, 3, padding=1)
@@ -56,7 +57,7 @@ class FaceReader(nn.Module):
         super().__init__()
         widths = (24, 48, 72, 80)
         self.stem = nn.Conv2d(3, widths[0], 5, stride=2, padding=2)
-        self.steps = nn.ModuleList([_Step(a, b, 3) for a, b in zip(widths, widths[1:], strict=False)])
+        self.steps = nn.ModuleList([_Step(a, b) for a, b in pairwise(widths)])
         self.squeeze = nn.Conv2d(widths[-1], 16, 1)
         rows, columns = (FACE_CROP[3] - FACE_CROP[1]) // 16, (FACE_CROP[2] - FACE_CROP[0]) // 16
         self.hidden = nn.Linear(16 * rows * columns, 96)

@@ -154,8 +154,11 @@ def train_reader(
     workers: int = 1,
     resume: bool = False,
     folder: Path | None = None,
+    clips: int = 40,
 ) -> dict[str, object]:
-    """Train a reader on `bank` ("train"), measure it on `heldout`, save it in `folder` (default: the shipped one).
+    """Train a reader on `bank` ("train"), measure it on `clips` drawn clips of `heldout` ("heldout"), save it.
+
+    folder: where the weights go, the place of the shipped ones unless given.
 
     Returns the metadata that is saved with it. Raises TrainingError when a run cannot be resumed.
     """
@@ -172,7 +175,7 @@ def train_reader(
         "recipe": asdict(recipe),
         "seed": config.seed,
         "steps": trainer.step,
-        "heldout": drawn_accuracy(model, heldout, 40),
+        "heldout": drawn_accuracy(model.eval(), heldout, clips),
     }
     save_weights(folder or reader_folder(), "reader", model, metadata)
     return metadata

@@ -66,8 +66,15 @@ class Encoder(nn.Module):
     def forward(self, video: Tensor) -> Tensor:
         """[B, 3, 4F, H, W] -> [B, C, F, h, w]"""
         frames = video.shape[2] // TEMPORAL_STRIDE
-        linear = self.linear(to_patches(video, PATCH).contiguous(memory_format=torch.channels_last))
-        h = self.fine_in(to_patches(video, HALF).contiguous(memory_format=torch.channels_last))
+        # The pixels are much the largest tensor here, so they are rounded before they are moved.
+        dtype = (
+            torch.get_autocast_dtype(video.device.type) if torch.is_autocast_enabled(video.device.type) else video.dtype
+        )
+        stacked = rearrange(video.to(dtype), "B C (F t) H W -> (B F) (t C) H W", t=TEMPORAL_STRIDE)
+        # The linear layer on patches, without cutting them out.
+        weight = self.linear.weight.unflatten(1, (-1, PATCH, PATCH)).flatten(3)
+        linear = F.conv2d(stacked, weight, self.linear.bias, stride=PATCH)
+        h = self.fine_in(F.pixel_unshuffle(stacked, HALF).contiguous(memory_format=torch.channels_last))
         h, _ = self.fine(h, frames, None)
         h, _ = self.coarse(self.down(h), frames, None)
         return (linear + self.out(F.silu(h))).unflatten(0, (-1, frames)).movedim(1, 2)

@@ -1,0 +1,232 @@
+"""How good an avatar is, on characters, sentences and voices that it was not trained on."""
+
+import time
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from talkingmachines.data.synthetic.bank import SpeechBank
+from talkingmachines.data.synthetic.character import sample_character
+from talkingmachines.data.synthetic.clip import Clip
+from talkingmachines.data.synthetic.draw import draw, draw_clip, head_mask
+from talkingmachines.data.synthetic.pose import POSE_FIELDS, Pose
+from talkingmachines.evaluation import metrics
+from talkingmachines.evaluation.clips import (
+    CHARACTERS,
+    EvalConfig,
+    cast_of,
+    listening_clips,
+    portraits,
+    speaking_clips,
+    vae_clips,
+)
+from talkingmachines.evaluation.reader import FaceReader, load_reader
+from talkingmachines.evaluation.scores import RECORDING_LAGS, Take, envelope_r, lips, motion, real_lips
+from talkingmachines.media.audio import read_audio
+from talkingmachines.precision import fast_autocast
+from talkingmachines.training.autoencoder import to_pixels, to_unit
+from talkingmachines.types import SAMPLE_RATE
+
+SHOULDERS = 0.72
+"""Above this height (in fractions of the picture) there is only head and background."""
+
+_MOUTH = POSE_FIELDS.index("mouth_open")
+
+Progress = Callable[[int, int], None]
+Look = Callable[[str, np.ndarray | None, np.ndarray], None]
+"""Is shown each clip: its name, the drawn truth [T, H, W, 3] where there is one, and what was made."""
+
+
+class Autoencoder(Protocol):
+    """What evaluates as an autoencoder: a CausalVAE."""
+
+    def encode(self, video: Tensor) -> Tensor: ...
+
+    def decode(self, latents: Tensor) -> Tensor: ...
+
+
+class Speaker(Protocol):
+    """What evaluates as an avatar."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def vae(self) -> Any: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def generate(self, image: np.ndarray, speech: np.ndarray, *, seed: int) -> np.ndarray: ...
+
+
+def shipped_recordings() -> list[Path]:
+    """Real people speaking, in a fixed order."""
+    folder = Path(str(files("talkingmachines") / "assets" / "recordings"))
+    return sorted(folder.glob("*.flac"))
+
+
+def evaluate(
+    avatar: Speaker,
+    bank: SpeechBank,
+    progress: Progress | None = None,
+    clips: EvalConfig | None = None,
+    *,
+    recordings: Sequence[Path] | None = None,
+    reader: FaceReader | None = None,
+    look: Look | None = None,
+) -> dict[str, Any]:
+    """All figures, in groups: vae, lips, identity, background, motion, and the seconds it took.
+
+    bank: held-out speech. progress(done, total) counts clips. recordings: of real people, the shipped ones unless
+    given. look: is shown every clip. Raises ConfigError for a bank that is too small, CheckpointError without a reader.
+    """
+    started = time.perf_counter()
+    config = clips or EvalConfig()
+    recordings = shipped_recordings() if recordings is None else recordings
+    reader = (reader or load_reader()).to(avatar.device)
+    spoken, heard = speaking_clips(bank, config), listening_clips(bank, config)
+    total = config.vae_clips + len(spoken) + len(heard) + len(recordings)
+    done = 0
+
+    def step(*_: int) -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    autoencoder = evaluate_vae(avatar.vae, bank, step, config, size=avatar.size, device=avatar.device, reader=reader)
+    studio = _Studio(avatar, reader, config, look)
+    speaking, listening, real = [], [], []
+    for index, clip in enumerate(spoken):
+        speaking.append(studio.play(f"speaking-{index:02}", clip))
+        step()
+    for index, clip in enumerate(heard):
+        listening.append(studio.play(f"listening-{index:02}", clip))
+        step()
+    for index, path in enumerate(recordings):
+        real.append(studio.record(path, cast_of(config, len(spoken) + len(heard) + index)))
+        step()
+    return {
+        "vae": autoencoder,
+        "lips": lips(speaking, listening) | real_lips(real),
+        "identity": {
+            "top1": float(np.mean(studio.recognised)),
+            "frames": len(studio.recognised),
+            "characters": CHARACTERS,
+        },
+        "background": studio.background(),
+        "motion": motion(speaking, listening),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def evaluate_vae(
+    vae: Autoencoder,
+    bank: SpeechBank,
+    progress: Progress | None = None,
+    clips: EvalConfig | None = None,
+    *,
+    size: int = 256,
+    device: torch.device | None = None,
+    reader: FaceReader | None = None,
+) -> dict[str, Any]:
+    """How well the autoencoder rebuilds drawn clips of held-out characters.
+
+    psnr_db, psnr_min_db: mean over clips, and the worst clip. border_ratio: error of frame-to-frame differences where
+    latent frames meet over that inside them. reader_r: mean r between the opening of the mouth that is drawn and the
+    one read from the rebuilt video, which bounds what can be read from generated video; only with a reader.
+    """
+    config = clips or EvalConfig()
+    device = device or torch.device("cpu")
+    levels, border, inside, read_r = [], [], [], []
+    chosen = vae_clips(bank, config)
+    for index, clip in enumerate(chosen):
+        true = draw_clip(sample_character(clip.character_seed), clip.track, size)
+        made = rebuild(vae, true, device)
+        levels.append(metrics.psnr(made, true))
+        errors = metrics.change_errors(made, true)
+        border.append(errors[0].mean())
+        inside.append(errors[1].mean())
+        if reader is not None and clip.track[:, _MOUTH].std() > 0.08:
+            read_r.append(metrics.pearson(reader.read(made)["mouth_open"], clip.track[:, _MOUTH]))
+        if progress is not None:
+            progress(index + 1, len(chosen))
+    figures = {
+        "psnr_db": float(np.mean(levels)),
+        "psnr_min_db": float(np.min(levels)),
+        "border_ratio": float(np.mean(border) / np.mean(inside)) if np.any(inside) else 1.0,
+        "clips": len(chosen),
+    }
+    return figures | ({"reader_r": float(np.mean(read_r))} if read_r else {})
+
+
+def rebuild(vae: Autoencoder, frames: np.ndarray, device: torch.device) -> np.ndarray:
+    """frames: [1 + 4n, H, W, 3] uint8 through the autoencoder and back."""
+    with torch.inference_mode(), fast_autocast(device):
+        video = to_unit(torch.from_numpy(frames)[None].to(device))
+        return to_pixels(vae.decode(vae.encode(video)))[0].cpu().numpy()
+
+
+class _Studio:
+    """Generates clips, reads them, and keeps the figures that all of them share."""
+
+    def __init__(self, avatar: Speaker, reader: FaceReader, config: EvalConfig, look: Look | None) -> None:
+        self.avatar, self.reader, self.config, self.look = avatar, reader, config, look
+        self.gallery = metrics.identity_vectors(portraits(avatar.size))
+        self.recognised: list[bool] = []
+        self.detail: list[tuple[float, float]] = []
+
+    def play(self, name: str, clip: Clip) -> Take:
+        """Generates what a drawn clip shows, from its first picture and its sound."""
+        true = draw_clip(sample_character(clip.character_seed), clip.track, self.avatar.size)
+        made = self._generate(name, true[0], clip.samples, clip.character_seed, Pose.from_row(clip.track[0]), true)
+        drift = float(np.abs(made.astype(np.int16) - made[0].astype(np.int16)).mean((1, 2, 3)).max())
+        return Take(clip, self.reader.read(true), self.reader.read(made), drift)
+
+    def record(self, path: Path, character_seed: int) -> dict[int, float]:
+        """r between the opening and the envelope of a recording, both at 1-8 Hz, by lag."""
+        samples = read_audio(path)[: int(self.config.recording_seconds * SAMPLE_RATE)]
+        picture = draw(sample_character(character_seed), Pose(), self.avatar.size)
+        made = self._generate(path.stem, picture, samples, character_seed, Pose(), None)
+        return envelope_r(self.reader.read(made)["mouth_open"], samples, RECORDING_LAGS)
+
+    def _generate(
+        self, name: str, picture: np.ndarray, speech: np.ndarray, character: int, pose: Pose, true: np.ndarray | None
+    ) -> np.ndarray:
+        made = self.avatar.generate(picture, speech, seed=self.config.seed)
+        if self.look is not None:
+            self.look(name, true, made)
+        found = metrics.nearest(metrics.identity_vectors(made), self.gallery)
+        self.recognised += list(found == character)
+        size = self.avatar.size
+        mask = ~metrics.grow(head_mask(sample_character(character), pose, size), round(16 * size / 256))
+        mask[round(SHOULDERS * size) :] = False
+        rebuilt = rebuild(self.avatar.vae, picture[None], self.avatar.device)[0]
+        energies = [metrics.gradient_energy(frame, mask) for frame in made]
+        self.detail.append((float(np.mean(energies)), metrics.gradient_energy(rebuilt, mask)))
+        return made
+
+    def background(self) -> dict[str, Any]:
+        """Gradient energy beside the head over that of the autoencoder's first picture: of all, of the worst."""
+        made, rebuilt = np.array(self.detail).T
+        plain = rebuilt <= 0.05 * rebuilt.mean()  # a plain wall has no sharpness to lose
+        ratios = made[~plain] / rebuilt[~plain]
+        return {
+            "sharpness": float(made.sum() / rebuilt.sum()) if rebuilt.any() else 1.0,
+            "sharpness_min": float(ratios.min()) if ratios.size else 1.0,
+            "clips": len(made),
+        }
+
+
+def strip(true: np.ndarray | None, made: np.ndarray, every: int = 4, size: int = 128) -> np.ndarray:
+    """Every so many frames side by side, the truth above what was made: [rows * size, columns * size, 3] uint8."""
+    rows = [made] if true is None else [true, made]
+    shrunk = [[np.asarray(Image.fromarray(f).resize((size, size))) for f in row[::every]] for row in rows]
+    return np.concatenate([np.concatenate(row, axis=1) for row in shrunk])

@@ -1,0 +1,173 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from talkingmachines.cli.main import main
+from talkingmachines.data.synthetic.bank import SpeechBank
+from talkingmachines.data.synthetic.character import sample_character
+from talkingmachines.data.synthetic.draw import draw_clip
+from talkingmachines.errors import ConfigError
+from talkingmachines.evaluation.clips import CHARACTERS, EvalConfig, listening_clips, speaking_clips
+from talkingmachines.evaluation.evaluate import evaluate, evaluate_vae, strip
+
+pytest.importorskip("skia")
+
+MakeBank = Callable[[str], SpeechBank]
+SMALL = EvalConfig(
+    vae_clips=2, vae_frames=9, speaking_clips=2, speaking_frames=49, listening_clips=2, listening_frames=45
+)
+
+
+class NoisyVAE:
+    """Rebuilds all but for noise of one level in 0..255 of a known strength."""
+
+    def encode(self, video: Tensor) -> Tensor:
+        return video
+
+    def decode(self, latents: Tensor) -> Tensor:
+        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+        return latents + noise * (4 / 127.5)
+
+
+class Actor:
+    """Plays back the drawn truth of the clip whose sound it is given, changed by `fault`."""
+
+    size, vae, device = 256, NoisyVAE(), torch.device("cpu")
+    preset = SimpleNamespace(name="actor")
+
+    def __init__(self, bank: SpeechBank, fault: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.fault = fault
+        clips = speaking_clips(bank, SMALL) + listening_clips(bank, SMALL)
+        self.known = {clip.samples.tobytes(): clip for clip in clips}
+
+    def generate(self, image: np.ndarray, speech: np.ndarray, *, seed: int) -> np.ndarray:
+        clip = self.known[speech.tobytes()]
+        frames = draw_clip(sample_character(clip.character_seed), clip.track)
+        assert np.array_equal(frames[0], image)
+        return self.fault(frames)
+
+
+@pytest.fixture(scope="module")
+def bank(make_bank: MakeBank) -> SpeechBank:
+    return make_bank("heldout")
+
+
+def scores(bank: SpeechBank, fault: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any]:
+    return evaluate(Actor(bank, fault), bank, clips=SMALL, recordings=())
+
+
+def test_the_truth_scores_full_marks(bank: SpeechBank) -> None:
+    counted: list[tuple[int, int]] = []
+    shown: dict[str, tuple[int, ...]] = {}
+    figures = evaluate(
+        Actor(bank, lambda frames: frames),
+        bank,
+        lambda done, total: counted.append((done, total)),
+        SMALL,
+        recordings=(),
+        look=lambda name, true, made: shown.update({name: made.shape}),
+    )
+    lips, motion = figures["lips"], figures["motion"]
+    assert lips["r"] > 0.97 and lips["lag_frames"] == 0 and lips["reader_r"] == pytest.approx(lips["r"], abs=0.02)
+    assert lips["closed"] == min(lips["closed_silence"], lips["closed_bilabial"]) > 0.9
+    assert lips["closed_bilabial_cases"] > 3 and lips["clips"] == 2 and lips["frames"] == 2 * 49
+    assert lips["real_r"] is None and lips["real_clips"] == 0
+    assert figures["identity"] == {"top1": 1.0, "frames": 2 * 49 + 2 * 45, "characters": 64}
+    assert motion["listening"] == pytest.approx(1) and motion["still_clips"] == 0 and motion["clips"] == 2
+    assert motion["blinks_per_minute"] == pytest.approx(motion["truth_blinks_per_minute"], rel=0.35)
+    assert counted == [(i + 1, 6) for i in range(6)]
+    assert len(shown) == 4 and shown["listening-01"] == (45, 256, 256, 3)
+
+
+def test_a_late_video_is_found_out(bank: SpeechBank) -> None:
+    lips = scores(bank, lambda frames: np.concatenate([frames[:1]] * 3 + [frames[:-3]]))["lips"]
+    assert lips["lag_frames"] == 3 and lips["r"] < 0.6 and lips["r_by_lag"][3] > 0.95
+
+
+def test_a_still_picture_is_found_out(bank: SpeechBank) -> None:
+    figures = scores(bank, lambda frames: np.repeat(frames[:1], len(frames), 0))
+    assert figures["motion"]["still_clips"] == 2 and figures["motion"]["listening"] < 0.02
+    assert abs(figures["lips"]["r"]) < 0.2 and figures["motion"]["blinks_per_minute"] == 0
+
+
+def test_another_character_and_a_washed_out_room_are_found_out(bank: SpeechBank) -> None:
+    stranger = draw_clip(sample_character(500), speaking_clips(bank, SMALL)[0].track[:4]) // 4 + 90
+    figures = scores(bank, lambda frames: np.resize(stranger, frames.shape))
+    assert figures["identity"]["top1"] < 0.2 and figures["background"]["sharpness"] < 0.8
+
+
+def test_autoencoder_alone(bank: SpeechBank) -> None:
+    figures = evaluate_vae(NoisyVAE(), bank, clips=SMALL)
+    # Noise of 4 levels: 20 log10(255 / 4) = 36.1 dB, and a bit more where black and white cut it off.
+    assert 36.0 < figures["psnr_db"] < 37.0 and figures["psnr_min_db"] <= figures["psnr_db"]
+    assert figures["border_ratio"] == pytest.approx(1, abs=0.02) and figures["clips"] == 2
+
+
+def test_clips_are_heldout_seeded_and_of_different_characters(bank: SpeechBank) -> None:
+    once, again = speaking_clips(bank, SMALL), speaking_clips(bank, SMALL)
+    assert all(np.array_equal(a.track, b.track) for a, b in zip(once, again, strict=True))
+    listeners = listening_clips(bank, SMALL)
+    seeds = [clip.character_seed for clip in once + listeners]
+    assert len(set(seeds)) == 4 and max(seeds) < CHARACTERS
+    assert all(clip.speaking.mean() >= 0.6 for clip in once) and not any(clip.speaking.any() for clip in listeners)
+
+
+def test_a_training_bank_and_impossible_sizes_are_refused(make_bank: MakeBank) -> None:
+    with pytest.raises(ConfigError, match="heldout"):
+        evaluate_vae(NoisyVAE(), make_bank("train"), clips=SMALL)
+    with pytest.raises(ConfigError, match="1 \\+ 4n"):
+        EvalConfig(vae_frames=12)
+    with pytest.raises(ConfigError, match="at least 9 frames"):
+        EvalConfig(speaking_frames=3)
+
+
+def test_strip_puts_truth_above() -> None:
+    true, made = np.zeros((9, 64, 64, 3), np.uint8), np.full((9, 64, 64, 3), 255, np.uint8)
+    sheet = strip(true, made, every=4, size=16)
+    assert sheet.shape == (32, 48, 3) and sheet[:16].max() == 0 and sheet[16:].min() == 255
+    assert strip(None, made).shape == (128, 3 * 128, 3)
+
+
+def test_command_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "--preset", "giant"]) == 2
+    assert main(["eval", "--preset", str(tmp_path)]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2 and "giant" in errors[0] and "no teacher weights" in errors[1]
+
+
+def test_command_prints_figures_and_writes_strips(
+    tmp_path: Path, make_bank: MakeBank, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = {
+        "vae": {"psnr_db": 35.0, "border_ratio": 0.9, "clips": 1},
+        "lips": {"r": 0.9, "lag_frames": 0, "closed": 0.95, "real_r": None, "clips": 1, "real_clips": 0},
+        "identity": {"top1": 1.0, "frames": 9, "characters": 64},
+        "background": {"sharpness": 1.0, "clips": 1},
+        "motion": {"listening": 1.0, "blinks_per_minute": 15.0, "still_clips": 0, "clips": 1},
+    }
+
+    def measured(model: object, speech: SpeechBank, update: object, *, reader: object, look: Any) -> dict[str, Any]:
+        assert speech.split == "heldout" and len(speech) == 6
+        if look:
+            look("speaking-00", np.zeros((9, 64, 64, 3), np.uint8), np.zeros((9, 64, 64, 3), np.uint8))
+        return figures
+
+    bank = tmp_path / "bank.npz"
+    make_bank("heldout").save(bank)
+    monkeypatch.setattr("talkingmachines.avatar.load", lambda name, device: SimpleNamespace(preset=Actor.preset))
+    monkeypatch.setattr("talkingmachines.evaluation.evaluate.evaluate", measured)
+    assert main(["eval", "--bank", str(bank), "--out", str(tmp_path / "out"), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == {"preset": "actor", **figures}
+    assert json.loads((tmp_path / "out" / "eval.json").read_text()) == printed
+    assert (tmp_path / "out" / "speaking-00.png").is_file()
+    assert main(["eval", "--bank", str(bank)]) == 0
+    table = capsys.readouterr().out
+    assert "35.0 dB" in table and "not measured" in table and "95.0%" in table
