@@ -39,11 +39,19 @@ class Preset:
     vae: VAEConfig = field(default_factory=VAEConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
+    def __post_init__(self) -> None:
+        if self.dit.latent_channels != self.vae.latent_channels:
+            raise ConfigError(
+                f"the DiT has {self.dit.latent_channels} latent channels, the autoencoder {self.vae.latent_channels}"
+            )
+
 
 def pocket() -> Preset:
     """The one that ships: drawn characters, live on two CPU cores."""
     audio = AudioConfig(feature_dim=320, window=9, hidden=512, context_tokens=8, width=320)
-    dit = DiTConfig(width=320, ffn_width=1280, heads=5, layers=8, patch=(1, 4, 4), audio=audio, prediction="x0")
+    dit = DiTConfig(
+        width=320, ffn_width=1280, heads=5, layers=8, latent_channels=32, patch=(1, 4, 4), audio=audio, prediction="x0"
+    )
     return Preset("pocket", 256, dit)
 
 

@@ -26,20 +26,23 @@ SMALL = EvalConfig(
 
 
 class NoisyVAE:
-    """Rebuilds all but for noise of one level in 0..255 of a known strength."""
+    """Rebuilds all but for noise of so many levels of 255."""
+
+    def __init__(self, level: float) -> None:
+        self.level = level
 
     def encode(self, video: Tensor) -> Tensor:
         return video
 
     def decode(self, latents: Tensor) -> Tensor:
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
-        return latents + noise * (4 / 127.5)
+        return latents + noise * (self.level / 127.5)
 
 
 class Actor:
     """Plays back the drawn truth of the clip whose sound it is given, changed by `fault`."""
 
-    size, vae, device = 256, NoisyVAE(), torch.device("cpu")
+    size, vae, device = 256, NoisyVAE(0), torch.device("cpu")
     preset = SimpleNamespace(name="actor")
 
     def __init__(self, bank: SpeechBank, fault: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -82,6 +85,7 @@ def test_the_truth_scores_full_marks(bank: SpeechBank) -> None:
     assert figures["identity"] == {"top1": 1.0, "frames": 2 * 49 + 2 * 45, "characters": 64}
     assert motion["listening"] == pytest.approx(1) and motion["still_clips"] == 0 and motion["clips"] == 2
     assert motion["blinks_per_minute"] == pytest.approx(motion["truth_blinks_per_minute"], rel=0.35)
+    assert figures["background"] == {"sharpness": pytest.approx(1), "sharpness_min": pytest.approx(1), "clips": 4}
     assert counted == [(i + 1, 6) for i in range(6)]
     assert len(shown) == 4 and shown["listening-01"] == (45, 256, 256, 3)
 
@@ -104,7 +108,7 @@ def test_another_character_and_a_washed_out_room_are_found_out(bank: SpeechBank)
 
 
 def test_autoencoder_alone(bank: SpeechBank) -> None:
-    figures = evaluate_vae(NoisyVAE(), bank, clips=SMALL)
+    figures = evaluate_vae(NoisyVAE(4), bank, clips=SMALL)
     # Noise of 4 levels: 20 log10(255 / 4) = 36.1 dB, and a bit more where black and white cut it off.
     assert 36.0 < figures["psnr_db"] < 37.0 and figures["psnr_min_db"] <= figures["psnr_db"]
     assert figures["border_ratio"] == pytest.approx(1, abs=0.02) and figures["clips"] == 2
@@ -121,7 +125,7 @@ def test_clips_are_heldout_seeded_and_of_different_characters(bank: SpeechBank) 
 
 def test_a_training_bank_and_impossible_sizes_are_refused(make_bank: MakeBank) -> None:
     with pytest.raises(ConfigError, match="heldout"):
-        evaluate_vae(NoisyVAE(), make_bank("train"), clips=SMALL)
+        evaluate_vae(NoisyVAE(4), make_bank("train"), clips=SMALL)
     with pytest.raises(ConfigError, match="1 \\+ 4n"):
         EvalConfig(vae_frames=12)
     with pytest.raises(ConfigError, match="at least 9 frames"):

@@ -19,7 +19,7 @@ def degrade(pixels: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> 
         return pixels
     image: np.ndarray = pixels.astype(np.float32)
     if rng.random() < 0.35:
-        image += rng.uniform(0.05, 0.25) * _some_blocks(image.shape, rng) * (other.astype(np.float32) - image)
+        image += rng.uniform(0.05, 0.35) * _some_blocks(image.shape, rng) * (other.astype(np.float32) - image)
     image = _lose_detail(image, rng)
     if rng.random() < 0.5:
         image = _spoil_blocks(image, rng)

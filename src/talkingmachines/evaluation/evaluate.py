@@ -214,13 +214,15 @@ class _Studio:
         return made
 
     def background(self) -> dict[str, Any]:
-        """Gradient energy beside the head over that of the autoencoder's first picture: of all, of the worst."""
-        made, rebuilt = np.array(self.detail).T
-        plain = rebuilt <= 0.05 * rebuilt.mean()  # a plain wall has no sharpness to lose
-        ratios = made[~plain] / rebuilt[~plain]
+        """Strength of the gradients beside the head over that in the autoencoder's first picture.
+
+        sharpness: of all clips together; sharpness_min: of the worst clip that has some detail to lose.
+        """
+        made, rebuilt = np.sqrt(self.detail).T
+        detailed = rebuilt > 0.2 * rebuilt.mean()
         return {
             "sharpness": float(made.sum() / rebuilt.sum()) if rebuilt.any() else 1.0,
-            "sharpness_min": float(ratios.min()) if ratios.size else 1.0,
+            "sharpness_min": float((made[detailed] / rebuilt[detailed]).min()) if detailed.any() else 1.0,
             "clips": len(made),
         }
 
