@@ -72,6 +72,7 @@ def test_training_saves_a_measured_reader(make_bank: MakeBank, tmp_path: Path) -
         device=torch.device("cpu"),
         workers=0,
         folder=tmp_path / "weights",
+        recipe=ReaderRecipe(characters=2, poses=2),
         clips=2,
     )
     assert len(losses) == 2 and np.isfinite(losses).all()

@@ -154,6 +154,7 @@ def train_reader(
     workers: int = 1,
     resume: bool = False,
     folder: Path | None = None,
+    recipe: ReaderRecipe | None = None,
     clips: int = 40,
 ) -> dict[str, object]:
     """Train a reader on `bank` ("train"), measure it on `clips` drawn clips of `heldout` ("heldout"), save it.
@@ -162,7 +163,7 @@ def train_reader(
 
     Returns the metadata that is saved with it. Raises TrainingError when a run cannot be resumed.
     """
-    recipe = ReaderRecipe()
+    recipe = recipe or ReaderRecipe()
     torch.manual_seed(config.seed)
     trainer = Trainer(
         ReaderStage(FaceReader(), recipe, ReaderBatches(bank, recipe, config.seed)), config, run_dir, device
