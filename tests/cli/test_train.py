@@ -33,6 +33,10 @@ def train(stage: str, run: Path, *more: str) -> int:
 def test_from_nothing_to_a_clip(run: Path) -> None:
     assert train("vae", run, "--steps", "2") == 0
     assert train("teacher", run, "--steps", "2", "--clips", "3") == 0
+    before = (run / "weights" / "vae-1-of-1.safetensors").read_bytes()
+    assert train("decoder", run, "--steps", "2") == 0
+    assert (run / "weights" / "vae-1-of-1.safetensors").read_bytes() != before
+    assert read_metadata(run / "weights", "vae")["before"]["steps"] == 2
     said = read_metadata(run / "weights", "teacher")
     assert said["preset"] == "tiny" and said["steps"] == 2 and said["clips"] == 3 and "recipe" in said
 

@@ -124,6 +124,33 @@ def vae(
 
 
 @app.command()
+def decoder(
+    *,
+    preset: PresetOption = "pocket",
+    run: RunOption = None,
+    minutes: MinutesOption = None,
+    steps: StepsOption = None,
+    device: DeviceOption = "auto",
+    resume: ResumeOption = False,
+    seed: SeedOption = 0,
+) -> None:
+    """The autoencoder's decoder alone, further: what was trained on its latents stays good."""
+    from talkingmachines.data.batches import VideoBatches
+    from talkingmachines.training.autoencoder import AutoencoderRecipe, AutoencoderStage
+    from talkingmachines.weights import read_metadata, save_weights
+
+    job = _prepare(preset, run, minutes, steps, device, resume, seed)
+    size = job.preset.size
+    batches = VideoBatches(_speech(job), size, min(size, 128), batch=job.batch, seed=seed + 2)
+    recipe = AutoencoderRecipe()
+    stage = AutoencoderStage(_trained_vae(job).requires_grad_(True), recipe, batches, decoder_only=True)
+    trained, taken = _train(stage, job, learning_rate=5e-4, muon=False)
+    said = job.metadata(recipe=asdict(recipe), **taken, before=read_metadata(_vae_folder(job), "vae"))
+    save_weights(job.weights, "vae", trained, said)
+    print(f"weights: {job.weights}")
+
+
+@app.command()
 def teacher(
     *,
     preset: PresetOption = "pocket",
@@ -204,16 +231,21 @@ def _speech(job: Run) -> "SpeechBank":
     return SpeechBank.load(path)
 
 
+def _vae_folder(job: Run) -> Path:
+    from talkingmachines.avatar import weights_folder
+    from talkingmachines.weights import shard_paths
+
+    return job.weights if shard_paths(job.weights, "vae") else weights_folder(job.preset.name)
+
+
 def _trained_vae(job: Run) -> "CausalVAE":
     """The run's own autoencoder, or the shipped one."""
 
-    from talkingmachines.avatar import weights_folder
     from talkingmachines.vae.model import CausalVAE
-    from talkingmachines.weights import load_weights, shard_paths
+    from talkingmachines.weights import load_weights
 
-    folder = job.weights if shard_paths(job.weights, "vae") else weights_folder(job.preset.name)
     coder = CausalVAE(job.preset.vae)
-    load_weights(folder, "vae", coder)
+    load_weights(_vae_folder(job), "vae", coder)
     return coder.to(job.device).eval().requires_grad_(False)
 
 

@@ -1,4 +1,4 @@
-"""Stage 1: the causal autoencoder."""
+"""Stage 1: the causal autoencoder; later perhaps its decoder alone."""
 
 from dataclasses import dataclass
 
@@ -15,16 +15,18 @@ from talkingmachines.vae.pca import start_from_pca
 
 @dataclass(frozen=True)
 class AutoencoderRecipe:
-    """noise: the most that is added to the whitened latents, so that the decoder forgives a denoiser's errors.
+    """noise: the most that is added to the latents, so that the decoder forgives a denoiser's errors.
 
     motion: weight of the error of frame-to-frame differences; border: how much more it counts where one latent
-    frame ends and the next begins, against flicker there.
+    frame ends and the next begins, against flicker there. moving: how much more an error counts where the picture
+    changes from black to white: mouth and eyes are small, and what one looks at.
     """
 
     noise: float = 0.06
     edges: float = 0.02
     motion: float = 0.5
     border: float = 3.0
+    moving: float = 10.0
     latent_penalty: float = 1e-4
 
 
@@ -39,20 +41,42 @@ def to_pixels(video: Tensor) -> Tensor:
 
 
 def reconstruction_losses(made: Tensor, true: Tensor, recipe: AutoencoderRecipe) -> dict[str, Tensor]:
-    """made, true: [B, 3, 1 + 4n, H, W] -> mse, edges (mean absolute), motion."""
+    """made, true: [B, 3, 1 + 4n, H, W] -> mse, weighted (mse with `moving`), edges (mean absolute), motion."""
     error = made - true
+    weighted = (1 + recipe.moving * movement(true)) * error.square()
     change = error.diff(dim=2).square().mean(dim=(0, 1, 3, 4))
     weight = torch.ones_like(change)
     weight[::TEMPORAL_STRIDE] = recipe.border
-    return {"mse": error.square().mean(), "edges": error.abs().mean(), "motion": (weight * change).mean()}
+    return {
+        "mse": error.square().mean(),
+        "weighted": weighted.mean(),
+        "edges": error.abs().mean(),
+        "motion": (weight * change).mean(),
+    }
+
+
+def movement(video: Tensor) -> Tensor:
+    """[B, 3, T, H, W] -> [B, 1, T, H, W] in [0, 1]: change of a pixel, or one near it, to a neighbouring frame."""
+    change = F.pad(video.diff(dim=2).abs().amax(dim=1, keepdim=True) / 2, (0, 0, 0, 0, 1, 1))
+    return F.max_pool3d(change, (2, 5, 5), stride=1, padding=(0, 2, 2))
 
 
 class AutoencoderStage:
-    """Learns to rebuild clips. Batches: {"video": uint8 [B, 1 + 4n, H, W, 3]}."""
+    """Learns to rebuild clips. Batches: {"video": uint8 [B, 1 + 4n, H, W, 3]}.
 
-    name = "vae"
+    decoder_only: the encoder stays as it is, and so does all that was trained on its latents.
+    """
 
-    def __init__(self, model: CausalVAE, recipe: AutoencoderRecipe, batches: Dataset[dict[str, Tensor]]) -> None:
+    def __init__(
+        self,
+        model: CausalVAE,
+        recipe: AutoencoderRecipe,
+        batches: Dataset[dict[str, Tensor]],
+        decoder_only: bool = False,
+    ) -> None:
+        self.name = "decoder" if decoder_only else "vae"
+        self.decoder_only = decoder_only
+        model.encoder.requires_grad_(not decoder_only)
         self.model: nn.Module = model
         self.recipe = recipe
         self.batches = batches
@@ -66,14 +90,15 @@ class AutoencoderStage:
     def losses(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         assert isinstance(self.model, CausalVAE)
         video = to_unit(batch["video"])
-        latents = self.model.encode(video)
+        with torch.set_grad_enabled(not self.decoder_only):
+            latents = self.model.encode(video)
         sigma = self.recipe.noise * torch.rand(len(video), 1, 1, 1, 1, generator=generator)
         noise = torch.randn(latents.shape, generator=generator).to(latents)
         made = self.model.decode(latents + sigma.to(latents) * noise).float()
         losses = reconstruction_losses(made, video, self.recipe)
         penalty = latents.float().square().mean()
         loss = (
-            losses["mse"]
+            losses["weighted"]
             + self.recipe.edges * losses["edges"]
             + self.recipe.motion * losses["motion"]
             + self.recipe.latent_penalty * penalty
@@ -99,9 +124,16 @@ class AutoencoderStage:
 
 @torch.no_grad()
 def calibrate(model: CausalVAE, latents: Tensor) -> None:
-    """Set the latent normalisation from raw `latents` [B, C, F, h, w], made before any normalisation was set."""
+    """Set the latent normalisation from raw `latents` [B, C, F, h, w], made before any normalisation was set.
+
+    Afterwards the mean is 0, the mean square over all channels is 1, and equal steps in any channel change the
+    picture equally (by the decoder's linear path). White latents would ask a denoiser for every fine detail as loudly
+    as for the shape of the mouth.
+    """
     model.latent_mean.copy_(latents.mean(dim=(0, 2, 3, 4)))
-    model.latent_std.copy_(latents.std(dim=(0, 2, 3, 4)))
+    effect = model.decoder.linear.weight.flatten(2).norm(dim=(0, 2))
+    spread = latents.std(dim=(0, 2, 3, 4)) * effect
+    model.latent_std.copy_(spread.square().mean().sqrt() / effect)
 
 
 def psnr_db(made: Tensor, true: Tensor) -> float:

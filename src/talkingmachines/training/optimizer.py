@@ -11,6 +11,8 @@ def build_optimizers(model: nn.Module, config: LoopConfig) -> list[torch.optim.O
     muon: list[nn.Parameter] = []
     adamw: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         inside = parameter.ndim == 2 and name.startswith("blocks.")
         (muon if config.muon and inside else adamw).append(parameter)
     optimizers: list[torch.optim.Optimizer] = [

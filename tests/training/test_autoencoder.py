@@ -1,0 +1,74 @@
+import torch
+
+from talkingmachines.training.autoencoder import (
+    AutoencoderRecipe,
+    AutoencoderStage,
+    calibrate,
+    movement,
+    psnr_db,
+    reconstruction_losses,
+    to_pixels,
+    to_unit,
+)
+from talkingmachines.training.config import LoopConfig
+from talkingmachines.training.optimizer import build_optimizers
+from talkingmachines.vae.config import VAEConfig
+from talkingmachines.vae.model import CausalVAE
+
+
+def test_calibrated_latents_have_mean_0_power_1_and_equal_steps() -> None:
+    torch.manual_seed(0)
+    vae = CausalVAE(VAEConfig(4, 8, (8, 8), (1, 1), (8, 8), (1, 1))).eval()
+    video = torch.rand(2, 3, 9, 32, 32) * 2 - 1
+    with torch.no_grad():
+        calibrate(vae, vae.encode(video))
+        latents = vae.encode(video)
+        torch.testing.assert_close(latents.mean(dim=(0, 2, 3, 4)), torch.zeros(4), atol=1e-4, rtol=0)
+        torch.testing.assert_close(latents.square().mean(), torch.tensor(1.0), atol=2e-2, rtol=0)
+        steps = []
+        for channel in range(4):
+            stepped = torch.zeros(1, 4, 1, 1, 1)
+            stepped[:, channel] = 1
+            raw = stepped * vae.latent_std[None, :, None, None, None]
+            steps.append(vae.decoder.linear(raw[:, :, 0]) - vae.decoder.linear(torch.zeros(1, 4, 1, 1)))
+        norms = torch.stack([step.norm() for step in steps])
+        torch.testing.assert_close(norms, norms.mean().expand(4))
+
+
+def test_losses_by_hand() -> None:
+    """One frame is off by 0.5: its own error, and the two changes beside it, one of them at a latent border."""
+    true = torch.zeros(1, 3, 9, 4, 4)
+    made = true.clone()
+    made[:, :, 4] = 0.5
+    losses = reconstruction_losses(made, true, AutoencoderRecipe(border=3.0))
+    torch.testing.assert_close(losses["mse"].item(), 0.25 / 9)
+    torch.testing.assert_close(losses["edges"].item(), 0.5 / 9)
+    torch.testing.assert_close(losses["motion"].item(), (0.25 * 1 + 0.25 * 3) / 8)
+
+
+def test_errors_count_more_where_and_when_the_picture_moves() -> None:
+    true = torch.zeros(1, 3, 5, 16, 16)
+    true[:, :, 3:, 8, 8] = 2.0
+    weight = movement(true)
+    assert weight.shape == (1, 1, 5, 16, 16)
+    assert weight[0, 0, 2, 8, 8] == weight[0, 0, 3, 10, 6] == 1
+    assert not weight[0, 0, 0].any() and not weight[0, 0, 4].any() and weight[0, 0, 3, 8, 11] == 0
+
+
+def test_decoder_only_leaves_the_encoder() -> None:
+    torch.manual_seed(0)
+    vae = CausalVAE(VAEConfig(4, 8, (8, 8), (1, 1), (8, 8), (1, 1)))
+    batches = [{"video": torch.randint(0, 256, (2, 5, 16, 16, 3), dtype=torch.uint8)}]
+    stage = AutoencoderStage(vae, AutoencoderRecipe(), batches, decoder_only=True)  # type: ignore[arg-type]
+    stage.losses(batches[0], torch.Generator().manual_seed(0))["loss"].backward()
+    assert all(parameter.grad is None for parameter in vae.encoder.parameters())
+    assert vae.decoder.linear.weight.grad is not None
+    optimized = [p for o in build_optimizers(vae, LoopConfig(steps=1)) for g in o.param_groups for p in g["params"]]
+    assert len(optimized) == len(list(vae.decoder.parameters()))
+
+
+def test_pixels_round_trip_and_psnr() -> None:
+    video = torch.randint(0, 256, (2, 5, 8, 8, 3), dtype=torch.uint8)
+    assert torch.equal(to_pixels(to_unit(video)), video)
+    true = torch.zeros(1, 3, 1, 4, 4)
+    torch.testing.assert_close(psnr_db(true + 0.02, true), 40.0, atol=1e-3, rtol=0)
