@@ -32,7 +32,12 @@ def train(stage: str, run: Path, *more: str) -> int:
 
 def test_from_nothing_to_a_clip(run: Path) -> None:
     assert train("vae", run, "--steps", "2") == 0
+    assert train("audio", run, "--steps", "2") == 0
     assert train("teacher", run, "--steps", "2", "--clips", "3") == 0
+    before = (run / "weights" / "vae-1-of-1.safetensors").read_bytes()
+    assert train("decoder", run, "--steps", "2") == 0
+    assert (run / "weights" / "vae-1-of-1.safetensors").read_bytes() != before
+    assert read_metadata(run / "weights", "vae")["before"]["steps"] == 2
     before = (run / "weights" / "vae-1-of-1.safetensors").read_bytes()
     assert train("decoder", run, "--steps", "2") == 0
     assert (run / "weights" / "vae-1-of-1.safetensors").read_bytes() != before

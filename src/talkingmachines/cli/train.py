@@ -66,7 +66,7 @@ class Run:
     def workers(self) -> int:
         import torch
 
-        return 1 if self.device.type == "cpu" else max(1, torch.get_num_threads() - 1)
+        return 2 if self.device.type == "cpu" else max(1, torch.get_num_threads() - 1)
 
     def metadata(self, **more: object) -> dict[str, object]:
         return {"preset": self.preset.name, "seed": self.seed, "device": self.device.type, **more}
@@ -151,6 +151,37 @@ def decoder(
 
 
 @app.command()
+def audio(
+    *,
+    preset: PresetOption = "pocket",
+    run: RunOption = None,
+    minutes: MinutesOption = None,
+    steps: StepsOption = None,
+    device: DeviceOption = "auto",
+    resume: ResumeOption = False,
+    seed: SeedOption = 0,
+) -> None:
+    """Stage 2: the audio projection, on speech and the mouths that speak it, without pictures."""
+    import torch
+
+    from talkingmachines.data.batches import SpeechBatches
+    from talkingmachines.data.synthetic.visemes import MOUTH_FIELDS
+    from talkingmachines.training.audio import AudioStage, MouthReader
+    from talkingmachines.weights import save_weights
+
+    job = _prepare(preset, run, minutes, steps, device, resume, seed)
+    torch.manual_seed(seed)
+    assert job.preset.dit.audio is not None
+    model = MouthReader(job.preset.dit.audio, len(MOUTH_FIELDS))
+    trained, taken = _train(
+        AudioStage(model, SpeechBatches(_speech(job), seed=seed)), job, learning_rate=1e-3, muon=False
+    )
+    assert isinstance(trained, MouthReader)
+    save_weights(job.weights, "audio", trained.projection, job.metadata(**taken))
+    print(f"weights: {job.weights}")
+
+
+@app.command()
 def teacher(
     *,
     preset: PresetOption = "pocket",
@@ -162,13 +193,13 @@ def teacher(
     seed: SeedOption = 0,
     clips: ClipsOption = 3000,
 ) -> None:
-    """Stage 2: the bidirectional teacher, on clips coded once by the autoencoder."""
+    """Stage 3: the bidirectional teacher, on clips coded once by the autoencoder."""
     import torch
 
     from talkingmachines.data.latents import LatentClipsConfig, TeacherBatches, build_latents
     from talkingmachines.dit.model import DiT
     from talkingmachines.training.teacher import TeacherRecipe, TeacherStage
-    from talkingmachines.weights import save_weights
+    from talkingmachines.weights import load_weights, save_weights, shard_paths
 
     job = _prepare(preset, run, minutes, steps, device, resume, seed)
     sampling = job.preset.sampling
@@ -180,8 +211,11 @@ def teacher(
     batches = TeacherBatches(coded, sampling.window, sampling.history, patch, batch=job.batch, seed=seed)
     torch.manual_seed(seed)
     recipe = TeacherRecipe(shift=sampling.shift)
-    stage = TeacherStage(DiT(job.preset.dit), recipe, batches, coder)
-    trained, taken = _train(stage, job, learning_rate=1e-3, muon=True)
+    model = DiT(job.preset.dit)
+    if shard_paths(job.weights, "audio"):
+        load_weights(job.weights, "audio", model.audio_proj)
+    stage = TeacherStage(model, recipe, batches, coder)
+    trained, taken = _train(stage, job, learning_rate=1.5e-3, muon=True)
     save_weights(job.weights, "teacher", trained, job.metadata(recipe=asdict(recipe), clips=clips, **taken))
     print(f"weights: {job.weights}")
 

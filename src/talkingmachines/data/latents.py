@@ -141,7 +141,7 @@ class TeacherBatches(Dataset[dict[str, Tensor]]):
     patch: int
     batch: int = 8
     crop: int = 24
-    crop_share: float = 0.7
+    crop_share: float = 0.8
     seed: int = 0
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:

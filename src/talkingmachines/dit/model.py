@@ -6,7 +6,7 @@ the MultiTalk family (`audio_proj`, `blocks.N.norm_x`, `blocks.N.audio_cross_att
 """
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor, nn
 
 from talkingmachines.attention.rope import rope_table
@@ -43,12 +43,12 @@ class ImageProjection(nn.Module):
 
 
 class Head(nn.Module):
-    """Tokens [B, L, D] -> `values` numbers each, [B, L, values]."""
+    """Tokens [B, L, D] -> one patch each, [B, L, patch * C]."""
 
-    def __init__(self, config: DiTConfig, values: int) -> None:
+    def __init__(self, config: DiTConfig, patch_size: int) -> None:
         super().__init__()
         self.norm = LayerNorm(config.width, config.eps, elementwise_affine=False)
-        self.head = nn.Linear(config.width, values)
+        self.head = nn.Linear(config.width, patch_size * config.latent_channels)
         self.modulation = nn.Parameter(torch.randn(1, 2, config.width) / config.width**0.5)
 
     def forward(self, x_BLD: Tensor, time_BD: Tensor) -> Tensor:
@@ -59,11 +59,9 @@ class Head(nn.Module):
 class DiT(nn.Module):
     """Velocity of noisy latents, given a picture or first frames, audio, and perhaps text and image tokens.
 
-    With prediction "x0" the network says what changes against the conditioning latents:
-    x0 = cond.latents + (1 - mask) * (R + g * (x - (1 - sigma) * cond.latents)). Given frames come back exactly, and a
-    still background costs nothing. The gain g, one number per token and channel, takes the change from the noisy
-    latents where they show it already: R alone would have to carry more numbers per token than the width holds.
-    A fresh model predicts R = g = 0 (or velocity 0), and its audio layers change nothing.
+    With prediction "x0" the network's output R is what changes against the conditioning latents:
+    x0 = cond.latents + (1 - mask) * R. Given frames come back exactly, and a still background costs nothing.
+    A fresh model predicts R = 0 (or velocity 0), and its audio layers change nothing.
     """
 
     def __init__(self, config: DiTConfig) -> None:
@@ -81,9 +79,7 @@ class DiT(nn.Module):
             self.audio_proj = AudioProjection(audio)
             self.audio_mode = nn.Embedding(audio.modes, audio.width)
         self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.layers))
-        self.values = config.patch[0] * config.patch[1] * config.patch[2] * config.latent_channels
-        gains = config.latent_channels if config.prediction == "x0" else 0
-        self.head = Head(config, self.values + gains)
+        self.head = Head(config, config.patch[0] * config.patch[1] * config.patch[2])
         self._initialise()
 
     def _initialise(self) -> None:
@@ -148,18 +144,14 @@ class DiT(nn.Module):
         H and W must be multiples of the patch. The residual stream and the result have the dtype of x.
         """
         cond = self.prepare(cond) if isinstance(cond, Conditioning) else cond
-        tokens = self._network(x, sigma, cond)
-        output = self._patches(tokens[..., : self.values], x)
+        output = self._network(x, sigma, cond)
         if self.config.prediction == "velocity":
             return output
-        sigma = sigma.view(-1, 1, 1, 1, 1)
-        gain = self._spread(tokens[..., self.values :], x)
-        moved = output + gain * (x - (1 - sigma) * cond.latents)
-        x0 = cond.latents + (1 - cond.mask[:, :1]) * moved
-        return ((x - x0) / sigma.clamp(min=MIN_SIGMA)).to(x.dtype)
+        x0 = cond.latents + (1 - cond.mask[:, :1]) * output
+        return ((x - x0) / sigma.clamp(min=MIN_SIGMA).view(-1, 1, 1, 1, 1)).to(x.dtype)
 
     def _network(self, x: Tensor, sigma: Tensor, cond: PreparedConditioning) -> Tensor:
-        p, q = self.config.patch[1:]
+        (p, q), (F, H, W) = self.config.patch[1:], x.shape[2:]
         pixels = torch.cat([x, cond.mask.to(x.dtype), cond.latents.to(x.dtype)], 1)
         # The convolution does not overlap, so it is a linear layer on patches, which is faster.
         patches = rearrange(pixels, "b c f (h p) (w q) -> b (f h w) (c p q)", p=p, q=q)
@@ -170,14 +162,5 @@ class DiT(nn.Module):
             contexts = tuple(kv[layer] for kv in (cond.text, cond.image) if kv)
             audio = cond.audio[layer] if cond.audio else None
             tokens = block(tokens, time_B6D, cond.rope, contexts, audio=audio, face_mask=cond.face_mask)
-        return self.head(tokens, time_BD).to(x.dtype)
-
-    def _patches(self, tokens: Tensor, x: Tensor) -> Tensor:
-        """[B, L, patch * C] -> the shape of x."""
-        (p, q), (F, H, W) = self.config.patch[1:], x.shape[2:]
-        return rearrange(tokens, "b (f h w) (p q c) -> b c f (h p) (w q)", f=F, h=H // p, w=W // q, p=p, q=q)
-
-    def _spread(self, tokens: Tensor, x: Tensor) -> Tensor:
-        """[B, L, C] -> the shape of x, each token's numbers at all places of its patch."""
-        (p, q), (F, H, W) = self.config.patch[1:], x.shape[2:]
-        return repeat(tokens, "b (f h w) c -> b c f (h p) (w q)", f=F, h=H // p, w=W // q, p=p, q=q)
+        patches = self.head(tokens, time_BD).to(x.dtype)
+        return rearrange(patches, "b (f h w) (p q c) -> b c f (h p) (w q)", f=F, h=H // p, w=W // q, p=p, q=q)

@@ -21,9 +21,9 @@ from talkingmachines.vae.model import CausalVAE
 class TeacherRecipe:
     """audio_dropout: share of samples that hear nothing, for guidance; shift: of the training sigmas.
 
-    motion_std: how far latents move from the reference, about. An error of the velocity counts
-    1 + (sigma / motion_std)^2 times, so that of x0 counts as in EDM (Karras et al. 2022): near noise, where the
-    mouth's shape is decided, as a fraction of the motion; near the end, as a fraction of the noise.
+    motion_std: how far latents move from the reference, about; the unit in which errors of x0 are counted. They
+    count the same at every sigma: a velocity's own weight, 1 / sigma^2, would spend a small model on the last,
+    invisible noise instead of on the shape of the mouth.
     """
 
     audio_dropout: float = 0.1
@@ -75,7 +75,7 @@ class TeacherStage:
         velocity = self.model(add_noise(latents, noise, sigma), sigma, cond).float()
         weight = (1 - cond.mask[:, :1]) * batch["weight"][:, None, None]
         error = (weight * (velocity - (noise - latents)).square()).mean(dim=(1, 2, 3, 4))
-        balance = 1 + (sigma / self.recipe.motion_std).square()
+        balance = (sigma / self.recipe.motion_std).square()
         return {"loss": (balance * error).sum() / weight.mean(dim=(1, 2, 3, 4)).sum().clamp(min=1e-6)}
 
     def sample_grid(self, model: nn.Module) -> np.ndarray:
