@@ -13,6 +13,7 @@ from rich.table import Table
 
 import talkingmachines
 from talkingmachines.cli.console import print_json
+from talkingmachines.errors import TalkingMachinesError
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,8 @@ def examine() -> dict[str, object]:
     """Everything found, ready for JSON. Takes some seconds, for the measurements."""
     import torch
 
+    from talkingmachines.presets import PRESETS
+
     return {
         "talkingmachines": talkingmachines.__version__,
         "python": platform.python_version(),
@@ -56,18 +59,24 @@ def examine() -> dict[str, object]:
             for name, adds in OPTIONAL_PACKAGES.items()
         },
         "weights": _weights(),
-        "speed": {name: _speed(name) for name in _weights()},
+        "speed": {name: _speed(name) for name in _weights() if name in PRESETS},
     }
 
 
-def _speed(preset: str) -> float:
-    """Seconds of video made in one second with a preset's usual settings, measured on a second of silence."""
+def _speed(preset: str) -> float | None:
+    """Seconds of video made in one second with a preset's usual settings, measured on a second of silence.
+
+    None where the weights cannot be loaded.
+    """
     import numpy as np
 
     from talkingmachines.avatar import load
     from talkingmachines.types import SAMPLE_RATE
 
-    avatar = load(preset)
+    try:
+        avatar = load(preset)
+    except TalkingMachinesError:
+        return None
     started = time.perf_counter()
     avatar.generate(np.full((avatar.size, avatar.size, 3), 128, np.uint8), np.zeros(SAMPLE_RATE, np.float32))
     return round(1 / (time.perf_counter() - started), 2)
@@ -118,14 +127,18 @@ def _weights() -> dict[str, float]:
     return sizes
 
 
+def _realtime(speed: float | None) -> str:
+    if speed is None:
+        return "cannot be loaded: install talkingmachines again"
+    return f"{'runs' if speed >= 1 else 'does not run'} in real time ({speed} x)"
+
+
 def _show(found: dict) -> None:
     cpu = found["processor"]
     bf16 = ", ".join(cpu["bf16_instructions"]) or "no instructions for it"
     gpus = [f"{gpu['name']}, {gpu['memory_gb']} GB" for gpu in found["gpus"]]
     weights = [f"{name}, {megabytes} MB" for name, megabytes in found["weights"].items()]
-    speeds = [
-        f"{name} {'runs' if s >= 1 else 'does not run'} in real time ({s} x)" for name, s in found["speed"].items()
-    ]
+    speeds = [f"{name} {_realtime(speed)}" for name, speed in found["speed"].items()]
     rows = {
         "talkingmachines": found["talkingmachines"],
         "Python, torch": f"{found['python']}, {found['torch']}",
