@@ -22,7 +22,7 @@ class AutoencoderRecipe:
     changes from black to white: mouth and eyes are small, and what one looks at.
     """
 
-    noise: float = 0.06
+    noise: float = 0.1
     edges: float = 0.02
     motion: float = 0.5
     border: float = 3.0
