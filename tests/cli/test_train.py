@@ -1,5 +1,10 @@
 """The recipe from nothing to a clip, at the tiny preset's size."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +87,20 @@ def test_bad_settings(run: Path, arguments: list[str], message: str, capsys: pyt
 def test_teacher_needs_an_autoencoder(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("teacher", run, "--steps", "1", "--clips", "1") == 2
     assert "no vae weights" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_with_a_checkpoint_that_goes_on(run: Path) -> None:
+    """Sent to the whole group, as a terminal does: the workers that draw get it too."""
+    arguments = ["train", "vae", "--preset", "tiny", "--device", "cpu", "--run", str(run)]
+    command = [sys.executable, "-c", "import sys; from talkingmachines.cli.main import main; sys.exit(main())"]
+    process = subprocess.Popen([*command, *arguments, "--minutes", "10"], start_new_session=True)
+    while not list((run / "vae").glob("events*")):
+        assert process.poll() is None
+        time.sleep(0.2)
+    time.sleep(2)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 0
+    steps = read_metadata(run / "weights", "vae")["steps"]
+    assert isinstance(steps, int) and steps > 0
+    assert main([*arguments, "--steps", str(steps + 1), "--resume"]) == 0
+    assert read_metadata(run / "weights", "vae")["steps"] == steps + 1
