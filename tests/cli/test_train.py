@@ -43,10 +43,6 @@ def test_from_nothing_to_a_clip(run: Path) -> None:
     assert train("decoder", run, "--steps", "2") == 0
     assert (run / "weights" / "vae-1-of-1.safetensors").read_bytes() != before
     assert read_metadata(run / "weights", "vae")["before"]["steps"] == 2
-    before = (run / "weights" / "vae-1-of-1.safetensors").read_bytes()
-    assert train("decoder", run, "--steps", "2") == 0
-    assert (run / "weights" / "vae-1-of-1.safetensors").read_bytes() != before
-    assert read_metadata(run / "weights", "vae")["before"]["steps"] == 2
     said = read_metadata(run / "weights", "teacher")
     assert said["preset"] == "tiny" and said["steps"] == 2 and said["clips"] == 3 and "recipe" in said
 

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from talkingmachines import __version__
-from talkingmachines.cli import data, train
+from talkingmachines.cli import data
 from talkingmachines.cli.doctor import doctor
 from talkingmachines.cli.eval import evaluate
 from talkingmachines.cli.generate import demo, generate
+from talkingmachines.cli.train import train
 from talkingmachines.errors import TalkingMachinesError
 
 UsageError: Any = typer.BadParameter.__mro__[1]
@@ -40,7 +41,7 @@ def build_app() -> typer.Typer:
     app.command()(demo)
     app.command()(doctor)
     app.add_typer(data.app, name="data")
-    app.add_typer(train.app, name="train")
+    app.command()(train)
     app.command("eval")(evaluate)
     return app
 

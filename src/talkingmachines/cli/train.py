@@ -1,4 +1,4 @@
-"""`train vae`, `teacher` and `reader`: the recipe of the shipped weights, stage by stage."""
+"""`train STAGE`: the recipe of the shipped weights, stage by stage."""
 
 import signal
 import threading
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,17 +27,6 @@ if TYPE_CHECKING:
     from talkingmachines.training.loop import Report, Stage
     from talkingmachines.vae.model import CausalVAE
 
-app = typer.Typer(help="Train a preset from nothing, stage by stage.", no_args_is_help=True)
-
-PresetOption = Annotated[str, typer.Option(help="Whose numbers to train.")]
-RunOption = Annotated[Path | None, typer.Option(help="Folder of the run; runs/PRESET unless given.")]
-MinutesOption = Annotated[float | None, typer.Option(help="Train for so long.")]
-StepsOption = Annotated[int | None, typer.Option(help="Train for so many steps.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")]
-SeedOption = Annotated[int, typer.Option(min=0, max=2**31, help="Of weights, data and noise.")]
-ClipsOption = Annotated[int, typer.Option(min=1, help="How many clips are drawn and coded before training.")]
-
 UTTERANCES = 1500
 CPU_BATCH, GPU_BATCH = 8, 64
 
@@ -52,6 +42,7 @@ class Run:
     steps: int | None
     resume: bool
     seed: int
+    clips: int
 
     @property
     def weights(self) -> Path:
@@ -72,29 +63,47 @@ class Run:
         return {"preset": self.preset.name, "seed": self.seed, "device": self.device.type, **more}
 
 
-def _prepare(
-    preset: str, run: Path | None, minutes: float | None, steps: int | None, device: str, resume: bool, seed: int
-) -> Run:
+class StageName(StrEnum):
+    """The stages, in the order of the recipe; `reader` is only for `eval`."""
+
+    VAE = "vae"
+    AUDIO = "audio"
+    TEACHER = "teacher"
+    DECODER = "decoder"
+    READER = "reader"
+
+
+def train(
+    *,
+    stage: Annotated[StageName, typer.Argument(help="In this order; decoder and reader may be left out.")],
+    preset: Annotated[str, typer.Option(help="Whose numbers to train.")] = "pocket",
+    run: Annotated[Path | None, typer.Option(help="Folder of the run; runs/PRESET unless given.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Train for so long.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Train for so many steps.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of weights, data and noise.")] = 0,
+    clips: Annotated[int, typer.Option(min=1, help="Clips drawn and coded before the teacher trains.")] = 3000,
+) -> None:
+    """Train a preset from nothing, stage by stage."""
     from talkingmachines.avatar import choose_device
     from talkingmachines.presets import preset as preset_of
 
     spec = preset_of(preset)
     folder = run or Path("runs") / preset
     make_folder(folder)
-    return Run(spec, folder, choose_device(device), minutes, steps, resume, seed)
+    job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed, clips)
+    {
+        StageName.VAE: _vae,
+        StageName.AUDIO: _audio,
+        StageName.TEACHER: _teacher,
+        StageName.DECODER: _decoder,
+        StageName.READER: _reader,
+    }[stage](job)
+    print(f"weights: {job.weights}")
 
 
-@app.command()
-def vae(
-    *,
-    preset: PresetOption = "pocket",
-    run: RunOption = None,
-    minutes: MinutesOption = None,
-    steps: StepsOption = None,
-    device: DeviceOption = "auto",
-    resume: ResumeOption = False,
-    seed: SeedOption = 0,
-) -> None:
+def _vae(job: Run) -> None:
     """Stage 1: the autoencoder, on freshly drawn clips."""
     import torch
 
@@ -103,64 +112,40 @@ def vae(
     from talkingmachines.vae.model import CausalVAE
     from talkingmachines.weights import save_weights
 
-    job = _prepare(preset, run, minutes, steps, device, resume, seed)
     size = job.preset.size
     bank = _speech(job)
-    batches = VideoBatches(bank, size, min(size, 128), batch=job.batch, seed=seed)
-    torch.manual_seed(seed)
+    batches = VideoBatches(bank, size, min(size, 128), batch=job.batch, seed=job.seed)
+    torch.manual_seed(job.seed)
     model = CausalVAE(job.preset.vae)
     recipe = AutoencoderRecipe()
     stage = AutoencoderStage(model, recipe, batches)
-    if not resume:
+    if not job.resume:
         stage.start(24)
     trained, taken = _train(stage, job, learning_rate=1e-3, muon=False)
     assert isinstance(trained, CausalVAE)
-    whole = VideoBatches(bank, size, size, batch=4, seed=seed + 1)
+    whole = VideoBatches(bank, size, size, batch=4, seed=job.seed + 1)
     with torch.no_grad():
         latents = [trained.encode(to_unit(whole[step]["video"]).to(job.device)) for step in range(16)]
     calibrate(trained, torch.cat(latents))
     save_weights(job.weights, "vae", trained, job.metadata(recipe=asdict(recipe), **taken))
-    print(f"weights: {job.weights}")
 
 
-@app.command()
-def decoder(
-    *,
-    preset: PresetOption = "pocket",
-    run: RunOption = None,
-    minutes: MinutesOption = None,
-    steps: StepsOption = None,
-    device: DeviceOption = "auto",
-    resume: ResumeOption = False,
-    seed: SeedOption = 0,
-) -> None:
+def _decoder(job: Run) -> None:
     """The autoencoder's decoder alone, further: what was trained on its latents stays good."""
     from talkingmachines.data.batches import VideoBatches
     from talkingmachines.training.autoencoder import AutoencoderRecipe, AutoencoderStage
     from talkingmachines.weights import read_metadata, save_weights
 
-    job = _prepare(preset, run, minutes, steps, device, resume, seed)
     size = job.preset.size
-    batches = VideoBatches(_speech(job), size, min(size, 128), batch=job.batch, seed=seed + 2)
+    batches = VideoBatches(_speech(job), size, min(size, 128), batch=job.batch, seed=job.seed + 2)
     recipe = AutoencoderRecipe()
     stage = AutoencoderStage(_trained_vae(job).requires_grad_(True), recipe, batches, decoder_only=True)
     trained, taken = _train(stage, job, learning_rate=5e-4, muon=False)
     said = job.metadata(recipe=asdict(recipe), **taken, before=read_metadata(_vae_folder(job), "vae"))
     save_weights(job.weights, "vae", trained, said)
-    print(f"weights: {job.weights}")
 
 
-@app.command()
-def audio(
-    *,
-    preset: PresetOption = "pocket",
-    run: RunOption = None,
-    minutes: MinutesOption = None,
-    steps: StepsOption = None,
-    device: DeviceOption = "auto",
-    resume: ResumeOption = False,
-    seed: SeedOption = 0,
-) -> None:
+def _audio(job: Run) -> None:
     """Stage 2: the audio projection, on speech and the mouths that speak it, without pictures."""
     import torch
 
@@ -169,30 +154,17 @@ def audio(
     from talkingmachines.training.audio import AudioStage, MouthReader
     from talkingmachines.weights import save_weights
 
-    job = _prepare(preset, run, minutes, steps, device, resume, seed)
-    torch.manual_seed(seed)
+    torch.manual_seed(job.seed)
     assert job.preset.dit.audio is not None
     model = MouthReader(job.preset.dit.audio, len(MOUTH_FIELDS))
     trained, taken = _train(
-        AudioStage(model, SpeechBatches(_speech(job), seed=seed)), job, learning_rate=1e-3, muon=False
+        AudioStage(model, SpeechBatches(_speech(job), seed=job.seed)), job, learning_rate=1e-3, muon=False
     )
     assert isinstance(trained, MouthReader)
     save_weights(job.weights, "audio", trained.projection, job.metadata(**taken))
-    print(f"weights: {job.weights}")
 
 
-@app.command()
-def teacher(
-    *,
-    preset: PresetOption = "pocket",
-    run: RunOption = None,
-    minutes: MinutesOption = None,
-    steps: StepsOption = None,
-    device: DeviceOption = "auto",
-    resume: ResumeOption = False,
-    seed: SeedOption = 0,
-    clips: ClipsOption = 3000,
-) -> None:
+def _teacher(job: Run) -> None:
     """Stage 3: the bidirectional teacher, on clips coded once by the autoencoder."""
     import torch
 
@@ -201,42 +173,29 @@ def teacher(
     from talkingmachines.training.teacher import TeacherRecipe, TeacherStage
     from talkingmachines.weights import load_weights, save_weights, shard_paths
 
-    job = _prepare(preset, run, minutes, steps, device, resume, seed)
     sampling = job.preset.sampling
     coder = _trained_vae(job)
-    config = LatentClipsConfig(clips, sampling.window + sampling.history, job.preset.size, seed)
+    config = LatentClipsConfig(job.clips, sampling.window + sampling.history, job.preset.size, job.seed)
     with progress_bar("coding clips") as update:
         coded = build_latents(job.folder / "latents", coder, _speech(job), config, job.device, job.workers, update)
     patch = job.preset.dit.patch[1]
-    batches = TeacherBatches(coded, sampling.window, sampling.history, patch, batch=job.batch, seed=seed)
-    torch.manual_seed(seed)
+    batches = TeacherBatches(coded, sampling.window, sampling.history, patch, batch=job.batch, seed=job.seed)
+    torch.manual_seed(job.seed)
     recipe = TeacherRecipe(shift=sampling.shift)
     model = DiT(job.preset.dit)
     if shard_paths(job.weights, "audio"):
         load_weights(job.weights, "audio", model.audio_proj)
     stage = TeacherStage(model, recipe, batches, coder)
     trained, taken = _train(stage, job, learning_rate=1.5e-3, muon=True)
-    save_weights(job.weights, "teacher", trained, job.metadata(recipe=asdict(recipe), clips=clips, **taken))
-    print(f"weights: {job.weights}")
+    save_weights(job.weights, "teacher", trained, job.metadata(recipe=asdict(recipe), clips=job.clips, **taken))
 
 
-@app.command()
-def reader(
-    *,
-    preset: PresetOption = "pocket",
-    run: RunOption = None,
-    minutes: MinutesOption = None,
-    steps: StepsOption = None,
-    device: DeviceOption = "auto",
-    resume: ResumeOption = False,
-    seed: SeedOption = 0,
-) -> None:
+def _reader(job: Run) -> None:
     """The instrument of `eval`: reads mouth, eyes and head from a picture of a drawn face."""
     from talkingmachines.cli.eval import heldout_speech
     from talkingmachines.evaluation.reader_stage import train_reader
 
-    job = _prepare(preset, run, minutes, steps, device, resume, seed)
-    config, folder = _loop(job, "reader", learning_rate=1e-3, muon=False)
+    config, folder = _loop(job, "reader", learning_rate=2e-3, muon=False)
     with _logs(folder) as writer, _stop_signal() as stopped, _training_bar("reader") as report:
         said = train_reader(
             _speech(job),
@@ -248,10 +207,10 @@ def reader(
             stopped=stopped,
             device=job.device,
             workers=job.workers,
-            resume=resume,
+            resume=job.resume,
             folder=job.weights,
         )
-    print(f"weights: {job.weights}; held-out accuracy: {said['heldout']}")
+    print(f"held-out accuracy: {said['heldout']}")
 
 
 def _speech(job: Run) -> "SpeechBank":
