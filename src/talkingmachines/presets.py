@@ -17,9 +17,9 @@ class SamplingConfig:
     fractions of the picture.
     """
 
-    steps: int = 30
+    steps: int = 8
     shift: float = 3.0
-    guidance: float = 1.5
+    guidance: float = 2.5
     window: int = 13
     history: int = 3
     face_box: tuple[float, float, float, float] = (0.15, 0.1, 0.85, 0.9)
