@@ -5,7 +5,6 @@ from talkingmachines.training.autoencoder import (
     AutoencoderStage,
     calibrate,
     movement,
-    psnr_db,
     reconstruction_losses,
     to_pixels,
     to_unit,
@@ -67,8 +66,6 @@ def test_decoder_only_leaves_the_encoder() -> None:
     assert len(optimized) == len(list(vae.decoder.parameters()))
 
 
-def test_pixels_round_trip_and_psnr() -> None:
+def test_pixels_round_trip() -> None:
     video = torch.randint(0, 256, (2, 5, 8, 8, 3), dtype=torch.uint8)
     assert torch.equal(to_pixels(to_unit(video)), video)
-    true = torch.zeros(1, 3, 1, 4, 4)
-    torch.testing.assert_close(psnr_db(true + 0.02, true), 40.0, atol=1e-3, rtol=0)

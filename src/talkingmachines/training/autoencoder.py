@@ -134,8 +134,3 @@ def calibrate(model: CausalVAE, latents: Tensor) -> None:
     effect = model.decoder.linear.weight.flatten(2).norm(dim=(0, 2))
     spread = latents.std(dim=(0, 2, 3, 4)) * effect
     model.latent_std.copy_(spread.square().mean().sqrt() / effect)
-
-
-def psnr_db(made: Tensor, true: Tensor) -> float:
-    """Peak signal-to-noise ratio of videos in [-1, 1], in dB."""
-    return float(-10 * (F.mse_loss(made.clamp(-1, 1), true) / 4).log10())
