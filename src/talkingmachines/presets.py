@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from talkingmachines.dit.config import AudioConfig, DiTConfig
+from talkingmachines.dit.config import AudioConfig, DiTConfig, RefinerConfig
 from talkingmachines.errors import ConfigError
+from talkingmachines.flow.chunk import ChunkConfig
 from talkingmachines.vae.config import VAEConfig
 
 
@@ -31,13 +32,14 @@ class SamplingConfig:
 
 @dataclass(frozen=True)
 class Preset:
-    """size: height and width of the picture in pixels."""
+    """size: height and width of the picture in pixels. sampling: of the teacher; chunk: of the student."""
 
     name: str
     size: int
     dit: DiTConfig
     vae: VAEConfig = field(default_factory=VAEConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    chunk: ChunkConfig = field(default_factory=ChunkConfig)
 
     def __post_init__(self) -> None:
         if self.dit.latent_channels != self.vae.latent_channels:
@@ -50,19 +52,36 @@ def pocket() -> Preset:
     """The one that ships: drawn characters, live on two CPU cores."""
     audio = AudioConfig(feature_dim=320, window=9, hidden=512, context_tokens=8, width=320)
     dit = DiTConfig(
-        width=320, ffn_width=1280, heads=5, layers=8, latent_channels=32, patch=(1, 4, 4), audio=audio, prediction="x0"
+        width=320,
+        ffn_width=1280,
+        heads=5,
+        layers=8,
+        latent_channels=32,
+        patch=(1, 4, 4),
+        audio=audio,
+        refiner=RefinerConfig(),
+        prediction="x0",
     )
-    return Preset("pocket", 256, dit)
+    # The teacher's window is 13 latent frames, so a student's window of 4 chunks is as long as it has learned.
+    return Preset("pocket", 256, dit, chunk=ChunkConfig(window=4))
 
 
 def tiny() -> Preset:
     """For tests: the pocket's shape with hardly any weights."""
     audio = AudioConfig(feature_dim=320, window=5, hidden=16, context_tokens=2, width=16)
     dit = DiTConfig(
-        width=32, ffn_width=64, heads=2, layers=2, latent_channels=4, patch=(1, 4, 4), audio=audio, prediction="x0"
+        width=32,
+        ffn_width=64,
+        heads=2,
+        layers=2,
+        latent_channels=4,
+        patch=(1, 4, 4),
+        audio=audio,
+        refiner=RefinerConfig(8, 1, 4),
+        prediction="x0",
     )
     vae = VAEConfig(4, 8, (8, 8), (1, 1), (8, 8), (1, 1))
-    return Preset("tiny", 64, dit, vae, SamplingConfig(steps=2, window=5, history=2))
+    return Preset("tiny", 64, dit, vae, SamplingConfig(steps=2, window=7, history=2), ChunkConfig(frames=2, window=3))
 
 
 PRESETS: dict[str, Callable[[], Preset]] = {"pocket": pocket, "tiny": tiny}

@@ -24,6 +24,9 @@ from talkingmachines.errors import ConfigError
 from talkingmachines.precision import fast_autocast
 from talkingmachines.vae.model import CausalVAE
 
+CROPS, CROP_SHARES = (16, 24, 32), (0.5, 0.3, 0.2)
+"""Sides of the squares that a teacher trains on, in latent cells, and how often each is drawn."""
+
 FIELDS = ("latents", "features", "modes", "face", "mouth")
 
 
@@ -131,8 +134,8 @@ class TeacherBatches(Dataset[dict[str, Tensor]]):
     """Windows of coded clips, as TeacherStage wants them.
 
     window: latent frames; history: how many are given when a window does not start a clip.
-    crop_share: how often all but a square of `crop` latent cells is left out, which is cheaper: what lies outside
-    the head hardly changes. The crop is a multiple of `patch`.
+    batch: samples of 24 x 24 latent cells; a batch of smaller squares around the face has more of them, so that all
+    batches cost the same. What lies outside the head hardly changes. Crops are multiples of `patch`.
     """
 
     clips: LatentClips
@@ -140,15 +143,13 @@ class TeacherBatches(Dataset[dict[str, Tensor]]):
     history: int
     patch: int
     batch: int = 8
-    crop: int = 24
-    crop_share: float = 0.8
     seed: int = 0
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, step])
         cells = self.clips.arrays["latents"].shape[-1]
-        crop = min(self.crop, cells) if rng.random() < self.crop_share else cells
-        samples = [self._window(rng, crop, cells) for _ in range(self.batch)]
+        crop = min(int(rng.choice(CROPS, p=CROP_SHARES)), cells)
+        samples = [self._window(rng, crop, cells) for _ in range(max(1, round(self.batch * (24 / crop) ** 2)))]
         return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
     def _window(self, rng: np.random.Generator, crop: int, cells: int) -> dict[str, Tensor]:
@@ -156,8 +157,7 @@ class TeacherBatches(Dataset[dict[str, Tensor]]):
         index = rng.integers(self.clips.clips)
         latest = arrays["latents"].shape[1] - self.window
         start = int(rng.integers(1, latest + 1)) if latest and rng.random() < 0.5 else 0
-        top, left = rng.integers(0, (cells - crop) // self.patch + 1, 2) * self.patch
-        rows, columns = slice(top, top + crop), slice(left, left + crop)
+        rows, columns = self._crop(rng, arrays["face"][index], crop, cells)
         clip = arrays["latents"][index][:, :, rows, columns].astype(np.float32)
         frames = slice(frames_in(start + 1) - 1, frames_in(start + self.window))
         weight = np.ones((cells, cells), np.float32)
@@ -171,6 +171,14 @@ class TeacherBatches(Dataset[dict[str, Tensor]]):
             "modes": torch.from_numpy(arrays["modes"][index][start : start + self.window].astype(np.int64)),
             "weight": torch.from_numpy(weight[rows, columns]),
         }
+
+    def _crop(self, rng: np.random.Generator, face: np.ndarray, crop: int, cells: int) -> tuple[slice, slice]:
+        """A square on the grid of tokens around the face, give or take a token."""
+        x0, y0, x1, y1 = (float(value) for value in face)
+        middle = np.array([y0 + y1, x0 + x1]) / 2 * cells
+        offset = self.patch * np.rint((middle - crop / 2) / self.patch + rng.uniform(-0.75, 0.75, 2)).astype(int)
+        top, left = offset.clip(0, cells - crop)
+        return slice(top, top + crop), slice(left, left + crop)
 
 
 def _box_cells(box: np.ndarray, cells: int) -> tuple[slice, slice]:

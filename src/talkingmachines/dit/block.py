@@ -3,6 +3,8 @@
 B batch, L tokens (latent frame, row, column), S text or image tokens, N heads, K head width, D width.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -13,9 +15,18 @@ from talkingmachines.dit.conditioning import KeyValue
 from talkingmachines.dit.config import DiTConfig
 from talkingmachines.dit.layers import LayerNorm, RMSNorm, compute_dtype, modulate
 
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Unturned queries, keys and values, each [B, L, N, K], to what the queries see, [B, L, N, K]."""
+
+
+def attend_all(rope: RopeTable, visible: Tensor | None, q_BLNK: Tensor, k_BLNK: Tensor, v_BLNK: Tensor) -> Tensor:
+    """The tokens at hand see each other, or those that `visible` [L, L] allows."""
+    q, k = (rotate(tensor, rope).to(v_BLNK.dtype) for tensor in (q_BLNK, k_BLNK))
+    return attention(q, k, v_BLNK, visible)
+
 
 class SelfAttention(nn.Module):
-    """Every token sees every token; queries and keys are normalised over the full width, then turned."""
+    """Queries and keys are normalised over the full width, then turned; who sees whom is `attend`'s to say."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -23,11 +34,11 @@ class SelfAttention(nn.Module):
         self.q, self.k, self.v, self.o = (nn.Linear(config.width, config.width) for _ in range(4))
         self.norm_q, self.norm_k = (RMSNorm(config.width, config.eps) for _ in range(2))
 
-    def forward(self, x_BLD: Tensor, rope: RopeTable) -> Tensor:
+    def forward(self, x_BLD: Tensor, attend: Attend) -> Tensor:
         split = (self.heads, -1)
-        q = rotate(self.norm_q(self.q(x_BLD)).unflatten(-1, split), rope).to(x_BLD.dtype)
-        k = rotate(self.norm_k(self.k(x_BLD)).unflatten(-1, split), rope).to(x_BLD.dtype)
-        return self.o(attention(q, k, self.v(x_BLD).unflatten(-1, split)).flatten(2))
+        q = self.norm_q(self.q(x_BLD)).unflatten(-1, split)
+        k = self.norm_k(self.k(x_BLD)).unflatten(-1, split)
+        return self.o(attend(q, k, self.v(x_BLD).unflatten(-1, split)).flatten(2))
 
 
 class CrossAttention(nn.Module):
@@ -84,7 +95,7 @@ class DiTBlock(nn.Module):
         self,
         x_BLD: Tensor,
         time_B6D: Tensor,
-        rope: RopeTable,
+        attend: Attend,
         contexts: tuple[KeyValue, ...] = (),
         *,
         audio: KeyValue | None = None,
@@ -93,7 +104,7 @@ class DiTBlock(nn.Module):
         """contexts: text, then image; audio None skips the audio layer; face_mask [B, 1, h * w, 1]."""
         x, dtype = x_BLD, compute_dtype(x_BLD)
         shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation + time_B6D).chunk(6, 1)
-        attended = self.self_attn(modulate(self.norm1(x), shift1, scale1).to(dtype), rope)
+        attended = self.self_attn(modulate(self.norm1(x), shift1, scale1).to(dtype), attend)
         x = torch.addcmul(x, attended, gate1).to(x_BLD.dtype)
         if contexts:
             x = x + self.cross_attn(self.norm3(x).to(dtype), *contexts)

@@ -34,20 +34,37 @@ class Conditioning:
 
 
 @dataclass(frozen=True)
+class PreparedContext:
+    """Keys and values of each layer for text and picture tokens, empty where there are none: once for a call."""
+
+    text: tuple[KeyValue, ...] = ()
+    image: tuple[KeyValue, ...] = ()
+
+
+@dataclass(frozen=True)
 class PreparedConditioning:
     """A Conditioning with all computed that does not depend on the noisy latents or sigma; see DiT.prepare.
 
-    text, image, audio: the keys and values of each layer, empty where there are none; those of the audio are
-    [B * F, A, N, K]. face_mask: [B, 1, h * w, 1] or None.
+    audio: the keys and values of each layer, [B * F, A, N, K], empty without audio. face_mask: [B, 1, h * w, 1] or
+    None. visible: bool [L, L], which keys (columns) each query sees in self-attention; None is all.
     """
 
     latents: Tensor
     mask: Tensor
     rope: RopeTable
-    text: tuple[KeyValue, ...]
-    image: tuple[KeyValue, ...]
+    context: PreparedContext
     audio: tuple[KeyValue, ...]
     face_mask: Tensor | None
+    visible: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PreparedSigma:
+    """sigma [B] or [1], and what the layers make of it: time_BD [B, D] and time_B6D [B, 6, D], float32."""
+
+    sigma: Tensor
+    time_BD: Tensor
+    time_B6D: Tensor
 
 
 def still_conditioning(

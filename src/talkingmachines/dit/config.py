@@ -59,8 +59,23 @@ class AudioConfig:
 
 
 @dataclass(frozen=True)
+class RefinerConfig:
+    """width: channels of the convolutions; layers: residual pairs of them; features: channels the tokens add."""
+
+    width: int = 64
+    layers: int = 2
+    features: int = 32
+
+    def __post_init__(self) -> None:
+        _require_positive(self)
+
+
+@dataclass(frozen=True)
 class DiTConfig:
-    """patch: tokens per (latent frame, row, column). prediction: what the head's output means, see DiT."""
+    """patch: tokens per (latent frame, row, column). prediction: what the head's output means, see DiT.
+
+    refiner: for patches of many cells; see Refiner.
+    """
 
     width: int
     ffn_width: int
@@ -73,6 +88,7 @@ class DiTConfig:
     text: TextConfig | None = None
     image: ImageConfig | None = None
     audio: AudioConfig | None = None
+    refiner: RefinerConfig | None = None
     prediction: Literal["velocity", "x0"] = "velocity"
     eps: float = 1e-6
 
@@ -98,3 +114,8 @@ class DiTConfig:
     def in_channels(self) -> int:
         """Noisy latents, mask, conditioning latents."""
         return 2 * self.latent_channels + self.mask_channels
+
+    @property
+    def out_channels(self) -> int:
+        """What the head writes for each cell: latents, and what it tells the refiner."""
+        return self.latent_channels + (self.refiner.features if self.refiner else 0)

@@ -5,16 +5,27 @@ L = F h w tokens, D width. Layout and parameter names are those of Wan2.1 image-
 the MultiTalk family (`audio_proj`, `blocks.N.norm_x`, `blocks.N.audio_cross_attn`) and `audio_mode` of our own.
 """
 
+from functools import partial
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from talkingmachines.attention.masks import sparse_causal_mask
 from talkingmachines.attention.rope import rope_table
 from talkingmachines.dit.audio import AudioProjection
-from talkingmachines.dit.block import DiTBlock
-from talkingmachines.dit.conditioning import Conditioning, KeyValue, PreparedConditioning
+from talkingmachines.dit.block import DiTBlock, attend_all
+from talkingmachines.dit.causal import Past
+from talkingmachines.dit.conditioning import (
+    Conditioning,
+    KeyValue,
+    PreparedConditioning,
+    PreparedContext,
+    PreparedSigma,
+)
 from talkingmachines.dit.config import DiTConfig, ImageConfig
 from talkingmachines.dit.layers import LayerNorm, compute_dtype, modulate
+from talkingmachines.dit.refiner import Refiner
 
 MIN_SIGMA = 0.05
 """Floor of the division that makes a velocity from x0."""
@@ -43,12 +54,12 @@ class ImageProjection(nn.Module):
 
 
 class Head(nn.Module):
-    """Tokens [B, L, D] -> one patch each, [B, L, patch * C]."""
+    """Tokens [B, L, D] -> one patch each, [B, L, patch * config.out_channels]."""
 
     def __init__(self, config: DiTConfig, patch_size: int) -> None:
         super().__init__()
         self.norm = LayerNorm(config.width, config.eps, elementwise_affine=False)
-        self.head = nn.Linear(config.width, patch_size * config.latent_channels)
+        self.head = nn.Linear(config.width, patch_size * config.out_channels)
         self.modulation = nn.Parameter(torch.randn(1, 2, config.width) / config.width**0.5)
 
     def forward(self, x_BLD: Tensor, time_BD: Tensor) -> Tensor:
@@ -80,6 +91,10 @@ class DiT(nn.Module):
             self.audio_mode = nn.Embedding(audio.modes, audio.width)
         self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.layers))
         self.head = Head(config, config.patch[0] * config.patch[1] * config.patch[2])
+        if config.refiner:
+            self.refiner = Refiner(
+                config.refiner, config.out_channels + 2 * config.latent_channels, config.latent_channels
+            )
         self._initialise()
 
     def _initialise(self) -> None:
@@ -92,22 +107,39 @@ class DiT(nn.Module):
         for name, parameter in self.named_parameters():
             if name.startswith(("time_embedding", "text_embedding")) and name.endswith("weight"):
                 nn.init.normal_(parameter, std=0.02)
-            if name.endswith(("head.head.weight", "audio_cross_attn.proj.weight", "audio_mode.weight")):
+            if name.endswith(
+                ("head.head.weight", "audio_cross_attn.proj.weight", "audio_mode.weight", "refiner.conv_out.weight")
+            ):
                 nn.init.zeros_(parameter)
 
     def _layers(self) -> list[DiTBlock]:
         return list(self.blocks)  # type: ignore[arg-type]
 
-    def prepare(self, cond: Conditioning) -> PreparedConditioning:
-        """All that the noisy latents and sigma do not change: once for a whole sampling run."""
+    def prepare(
+        self, cond: Conditioning, context: PreparedContext | None = None, chunk: int | None = None
+    ) -> PreparedConditioning:
+        """All that the noisy latents and sigma do not change: once for a whole sampling run, or for one chunk.
+
+        context: of prepare_context, when it is known already. chunk: latent frames of a chunk, for a causal model
+        that is given all chunks of a window at once; None lets every token see all others.
+        """
         B, _, F, H, W = cond.latents.shape
         h, w = H // self.config.patch[1], W // self.config.patch[2]
         rope = rope_table(self.config.head_width, range(F), h, w, cond.latents.device)
-        text, image = self._context(cond)
         face_mask = None if cond.face_mask is None else cond.face_mask.reshape(B, 1, h * w, 1)
-        return PreparedConditioning(cond.latents, cond.mask, rope, text, image, self._audio(cond, F), face_mask)
+        visible = None
+        if chunk is not None:
+            assert F % chunk == 0, f"{F} latent frames are not whole chunks of {chunk}"
+            visible = sparse_causal_mask(F // chunk, chunk * h * w, cond.latents.device)
+        context = context or self.prepare_context(cond)
+        return PreparedConditioning(cond.latents, cond.mask, rope, context, self._audio(cond, F), face_mask, visible)
 
-    def _context(self, cond: Conditioning) -> tuple[tuple[KeyValue, ...], tuple[KeyValue, ...]]:
+    def prepare_sigma(self, sigma: Tensor) -> PreparedSigma:
+        """What the layers make of sigma [B]: once for all passes at it."""
+        return PreparedSigma(sigma, *self.embed_time(sigma))
+
+    def prepare_context(self, cond: Conditioning) -> PreparedContext:
+        """Of the text and picture tokens, which stay the same for a whole call."""
         text: tuple[KeyValue, ...] = ()
         image: tuple[KeyValue, ...] = ()
         if self.config.text:
@@ -118,7 +150,7 @@ class DiT(nn.Module):
             assert cond.image is not None, "this model needs image tokens"
             tokens = self.img_emb(cond.image)
             image = tuple(block.cross_attn.image_key_value(tokens) for block in self._layers())
-        return text, image
+        return PreparedContext(text, image)
 
     def _audio(self, cond: Conditioning, num_latents: int) -> tuple[KeyValue, ...]:
         if cond.audio is None:
@@ -138,29 +170,46 @@ class DiT(nn.Module):
             time_B6D = self.time_projection(time_BD).unflatten(1, (6, -1))
         return time_BD.float(), time_B6D.float()
 
-    def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning | PreparedConditioning) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        sigma: Tensor | PreparedSigma,
+        cond: Conditioning | PreparedConditioning,
+        past: Past | None = None,
+    ) -> Tensor:
         """x [B, C, F, H, W] noisy at sigma [B] -> velocity of that shape.
 
         H and W must be multiples of the patch. The residual stream and the result have the dtype of x.
+        past: x is one chunk of each call in it, which sees, and is kept in, the call's cache.
         """
         cond = self.prepare(cond) if isinstance(cond, Conditioning) else cond
-        output = self._network(x, sigma, cond)
+        sigma = self.prepare_sigma(sigma) if isinstance(sigma, Tensor) else sigma
+        output = self._network(x, sigma, cond, past)
         if self.config.prediction == "velocity":
             return output
         x0 = cond.latents + (1 - cond.mask[:, :1]) * output
-        return ((x - x0) / sigma.clamp(min=MIN_SIGMA).view(-1, 1, 1, 1, 1)).to(x.dtype)
+        return ((x - x0) / sigma.sigma.clamp(min=MIN_SIGMA).view(-1, 1, 1, 1, 1)).to(x.dtype)
 
-    def _network(self, x: Tensor, sigma: Tensor, cond: PreparedConditioning) -> Tensor:
+    def _network(self, x: Tensor, sigma: PreparedSigma, cond: PreparedConditioning, past: Past | None) -> Tensor:
         (p, q), (F, H, W) = self.config.patch[1:], x.shape[2:]
+        tokens = self._embed(x, cond)
+        for layer, block in enumerate(self._layers()):
+            contexts = tuple(kv[layer] for kv in (cond.context.text, cond.context.image) if kv)
+            audio = cond.audio[layer] if cond.audio else None
+            attend = partial(past.attend, layer) if past else partial(attend_all, cond.rope, cond.visible)
+            tokens = block(tokens, sigma.time_B6D, attend, contexts, audio=audio, face_mask=cond.face_mask)
+        patches = self.head(tokens, sigma.time_BD).to(x.dtype)
+        cells = rearrange(patches, "b (f h w) (p q c) -> b c f (h p) (w q)", f=F, h=H // p, w=W // q, p=p, q=q)
+        if not self.config.refiner:
+            return cells
+        output = cells[:, : self.config.latent_channels]
+        return output + self.refiner(torch.cat([cells, x, cond.latents.to(x.dtype)], 1)).to(x.dtype)
+
+    def _embed(self, x: Tensor, cond: PreparedConditioning) -> Tensor:
+        """Tokens [B, L, D]."""
         pixels = torch.cat([x, cond.mask.to(x.dtype), cond.latents.to(x.dtype)], 1)
         # The convolution does not overlap, so it is a linear layer on patches, which is faster.
+        p, q = self.config.patch[1:]
         patches = rearrange(pixels, "b c f (h p) (w q) -> b (f h w) (c p q)", p=p, q=q)
         embedding = self.patch_embedding
-        tokens = nn.functional.linear(patches, embedding.weight.flatten(1), embedding.bias).to(x.dtype)
-        time_BD, time_B6D = self.embed_time(sigma)
-        for layer, block in enumerate(self._layers()):
-            contexts = tuple(kv[layer] for kv in (cond.text, cond.image) if kv)
-            audio = cond.audio[layer] if cond.audio else None
-            tokens = block(tokens, time_B6D, cond.rope, contexts, audio=audio, face_mask=cond.face_mask)
-        patches = self.head(tokens, time_BD).to(x.dtype)
-        return rearrange(patches, "b (f h w) (p q c) -> b c f (h p) (w q)", f=F, h=H // p, w=W // q, p=p, q=q)
+        return nn.functional.linear(patches, embedding.weight.flatten(1), embedding.bias).to(x.dtype)

@@ -14,7 +14,7 @@ class LoopConfig:
     learning_rate: float = 1e-3
     muon: bool = False
     warmup: int = 100
-    decay: float = 0.3
+    decay: float = 0.8
     grad_clip: float = 1.0
     ema_decay: float = 0.999
     checkpoint_minutes: float = 3.0
