@@ -27,6 +27,9 @@ from talkingmachines.dit.config import DiTConfig, ImageConfig
 from talkingmachines.dit.layers import LayerNorm, compute_dtype, modulate
 from talkingmachines.dit.refiner import Refiner
 
+SILENT = ("head.head.weight", "audio_cross_attn.proj.weight", "audio_mode.weight", "refiner.conv_out.weight")
+"""Weights that begin at zero, so that a fresh layer changes nothing."""
+
 MIN_SIGMA = 0.05
 """Floor of the division that makes a velocity from x0."""
 
@@ -92,9 +95,8 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.layers))
         self.head = Head(config, config.patch[0] * config.patch[1] * config.patch[2])
         if config.refiner:
-            self.refiner = Refiner(
-                config.refiner, config.out_channels + 2 * config.latent_channels, config.latent_channels
-            )
+            inputs = config.out_channels + 2 * config.latent_channels
+            self.refiner = Refiner(config.refiner, inputs, config.latent_channels)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -107,9 +109,7 @@ class DiT(nn.Module):
         for name, parameter in self.named_parameters():
             if name.startswith(("time_embedding", "text_embedding")) and name.endswith("weight"):
                 nn.init.normal_(parameter, std=0.02)
-            if name.endswith(
-                ("head.head.weight", "audio_cross_attn.proj.weight", "audio_mode.weight", "refiner.conv_out.weight")
-            ):
+            if name.endswith(SILENT):
                 nn.init.zeros_(parameter)
 
     def _layers(self) -> list[DiTBlock]:

@@ -1,7 +1,8 @@
 """What large patches need: convolutions over the cells of each latent frame, after the last layer.
 
 A token that stands for many cells must write all of them through one linear layer, blind to its neighbours: details
-are coarse and seams run along its border. Here every cell sees the picture, the noise and what the tokens say around it.
+are coarse and seams run along its border. Here every cell sees the picture, the noise and what the tokens say around
+it.
 B batch, F latent frames, H W latent rows and columns.
 """
 
