@@ -1,7 +1,7 @@
 """Samples, video frames and latent frames: which belongs to which.
 
 Latent frame 0 is video frame 0; latent frame k >= 1 is video frames 4k - 3 .. 4k. Pure integers, but for the
-two functions at the end that cut tensors accordingly.
+functions at the end that cut tensors accordingly.
 """
 
 from collections.abc import Sequence
@@ -58,6 +58,11 @@ class AudioWindows:
     def num_latents(self) -> int:
         return self.first.shape[1] + self.rest.shape[1]
 
+    def of(self, latents: Sequence[int]) -> "AudioWindows":
+        """Those of some latent frames, ascending."""
+        later = [latent - 1 for latent in latents if latent]
+        return AudioWindows(self.first[:, : len(latents) - len(later)], self.rest[:, later])
+
 
 def window_frames(
     num_frames: int, window: int, chunk_ends: Sequence[int] | None = None
@@ -87,3 +92,9 @@ def audio_windows(features: Tensor, window: int, chunk_ends: Sequence[int] | Non
     first_index = torch.tensor([first], device=features.device)
     rest_index = torch.tensor(rest, dtype=torch.long, device=features.device).view(-1, window + 3)
     return AudioWindows(features[:, first_index], features[:, rest_index])
+
+
+def latent_modes(speaking: np.ndarray) -> Tensor:
+    """bool [1 + 4n] per video frame -> long [1 + n]: a latent frame speaks if any of its frames does."""
+    rest = speaking[1:].reshape(-1, FRAMES_PER_LATENT).any(1)
+    return torch.from_numpy(np.concatenate([speaking[:1], rest])).long()

@@ -7,6 +7,7 @@ import typer
 
 from talkingmachines import __version__
 from talkingmachines.cli import data
+from talkingmachines.cli.distill import distill
 from talkingmachines.cli.doctor import doctor
 from talkingmachines.cli.eval import evaluate
 from talkingmachines.cli.generate import demo, generate
@@ -42,6 +43,7 @@ def build_app() -> typer.Typer:
     app.command()(doctor)
     app.add_typer(data.app, name="data")
     app.command()(train)
+    app.command()(distill)
     app.command("eval")(evaluate)
     return app
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from talkingmachines.data.latents import LatentClips
     from talkingmachines.data.synthetic.bank import SpeechBank
     from talkingmachines.presets import Preset
     from talkingmachines.training.config import LoopConfig
@@ -121,28 +122,31 @@ def _vae(job: Run) -> None:
     stage = AutoencoderStage(model, recipe, batches)
     if not job.resume:
         stage.start(24)
-    trained, taken = _train(stage, job, learning_rate=1e-3, muon=False)
-    assert isinstance(trained, CausalVAE)
+    coder, taken = run_stage(stage, job, learning_rate=1e-3, muon=False)
+    assert isinstance(coder, CausalVAE)
     whole = VideoBatches(bank, size, size, batch=4, seed=job.seed + 1)
     with torch.no_grad():
-        latents = [trained.encode(to_unit(whole[step]["video"]).to(job.device)) for step in range(16)]
-    calibrate(trained, torch.cat(latents))
-    save_weights(job.weights, "vae", trained, job.metadata(recipe=asdict(recipe), **taken))
+        latents = [coder.encode(to_unit(whole[step]["video"]).to(job.device)) for step in range(16)]
+    calibrate(coder, torch.cat(latents))
+    save_weights(job.weights, "vae", coder, job.metadata(recipe=asdict(recipe), **taken))
 
 
 def _decoder(job: Run) -> None:
     """The autoencoder's decoder alone, further: what was trained on its latents stays good."""
     from talkingmachines.data.batches import VideoBatches
     from talkingmachines.training.autoencoder import AutoencoderRecipe, AutoencoderStage
-    from talkingmachines.weights import read_metadata, save_weights
+    from talkingmachines.vae.model import CausalVAE
+    from talkingmachines.weights import save_weights
 
     size = job.preset.size
     batches = VideoBatches(_speech(job), size, min(size, 128), batch=job.batch, seed=job.seed + 2)
     recipe = AutoencoderRecipe()
-    stage = AutoencoderStage(_trained_vae(job).requires_grad_(True), recipe, batches, decoder_only=True)
-    trained, taken = _train(stage, job, learning_rate=5e-4, muon=False)
-    said = job.metadata(recipe=asdict(recipe), **taken, before=read_metadata(_vae_folder(job), "vae"))
-    save_weights(job.weights, "vae", trained, said)
+    coder = CausalVAE(job.preset.vae)
+    before = trained(job, "vae", coder)
+    stage = AutoencoderStage(coder.to(job.device), recipe, batches, decoder_only=True)
+    further, taken = run_stage(stage, job, learning_rate=5e-4, muon=False)
+    said = job.metadata(recipe=asdict(recipe), **taken, before=before)
+    save_weights(job.weights, "vae", further, said)
 
 
 def _audio(job: Run) -> None:
@@ -157,27 +161,24 @@ def _audio(job: Run) -> None:
     torch.manual_seed(job.seed)
     assert job.preset.dit.audio is not None
     model = MouthReader(job.preset.dit.audio, len(MOUTH_FIELDS))
-    trained, taken = _train(
+    reader, taken = run_stage(
         AudioStage(model, SpeechBatches(_speech(job), seed=job.seed)), job, learning_rate=1e-3, muon=False
     )
-    assert isinstance(trained, MouthReader)
-    save_weights(job.weights, "audio", trained.projection, job.metadata(**taken))
+    assert isinstance(reader, MouthReader)
+    save_weights(job.weights, "audio", reader.projection, job.metadata(**taken))
 
 
 def _teacher(job: Run) -> None:
     """Stage 3: the bidirectional teacher, on clips coded once by the autoencoder."""
     import torch
 
-    from talkingmachines.data.latents import LatentClipsConfig, TeacherBatches, build_latents
+    from talkingmachines.data.latents import TeacherBatches
     from talkingmachines.dit.model import DiT
     from talkingmachines.training.teacher import TeacherRecipe, TeacherStage
     from talkingmachines.weights import load_weights, save_weights, shard_paths
 
     sampling = job.preset.sampling
-    coder = _trained_vae(job)
-    config = LatentClipsConfig(job.clips, sampling.window + sampling.history, job.preset.size, job.seed)
-    with progress_bar("coding clips") as update:
-        coded = build_latents(job.folder / "latents", coder, _speech(job), config, job.device, job.workers, update)
+    coded = coded_clips(job)
     patch = job.preset.dit.patch[1]
     batches = TeacherBatches(coded, sampling.window, sampling.history, patch, batch=job.batch, seed=job.seed)
     torch.manual_seed(job.seed)
@@ -185,9 +186,9 @@ def _teacher(job: Run) -> None:
     model = DiT(job.preset.dit)
     if shard_paths(job.weights, "audio"):
         load_weights(job.weights, "audio", model.audio_proj)
-    stage = TeacherStage(model, recipe, batches, coder)
-    trained, taken = _train(stage, job, learning_rate=1.5e-3, muon=True)
-    save_weights(job.weights, "teacher", trained, job.metadata(recipe=asdict(recipe), clips=job.clips, **taken))
+    stage = TeacherStage(model, recipe, batches, trained_vae(job))
+    teacher, taken = run_stage(stage, job, learning_rate=1.5e-3, muon=True)
+    save_weights(job.weights, "teacher", teacher, job.metadata(recipe=asdict(recipe), clips=job.clips, **taken))
 
 
 def _reader(job: Run) -> None:
@@ -224,21 +225,33 @@ def _speech(job: Run) -> "SpeechBank":
     return SpeechBank.load(path)
 
 
-def _vae_folder(job: Run) -> Path:
+def coded_clips(job: Run) -> "LatentClips":
+    """The run's clips, drawn and coded at their first use."""
+    from talkingmachines.data.latents import LatentClipsConfig, build_latents
+
+    sampling = job.preset.sampling
+    config = LatentClipsConfig(job.clips, sampling.window + sampling.history, job.preset.size, job.seed)
+    with progress_bar("coding clips") as update:
+        return build_latents(
+            job.folder / "latents", trained_vae(job), _speech(job), config, job.device, job.workers, update
+        )
+
+
+def trained(job: Run, name: str, model: "nn.Module") -> dict[str, object]:
+    """Fill a model from the run, or from the shipped weights. Returns what was said of it."""
     from talkingmachines.avatar import weights_folder
-    from talkingmachines.weights import shard_paths
+    from talkingmachines.weights import load_weights, read_metadata, shard_paths
 
-    return job.weights if shard_paths(job.weights, "vae") else weights_folder(job.preset.name)
+    folder = job.weights if shard_paths(job.weights, name) else weights_folder(job.preset.name)
+    load_weights(folder, name, model)
+    return read_metadata(folder, name)
 
 
-def _trained_vae(job: Run) -> "CausalVAE":
-    """The run's own autoencoder, or the shipped one."""
-
+def trained_vae(job: Run) -> "CausalVAE":
     from talkingmachines.vae.model import CausalVAE
-    from talkingmachines.weights import load_weights
 
     coder = CausalVAE(job.preset.vae)
-    load_weights(_vae_folder(job), "vae", coder)
+    trained(job, "vae", coder)
     return coder.to(job.device).eval().requires_grad_(False)
 
 
@@ -253,7 +266,7 @@ def _loop(job: Run, stage: str, *, learning_rate: float, muon: bool) -> tuple["L
     return config, folder
 
 
-def _train(stage: "Stage", job: Run, *, learning_rate: float, muon: bool) -> tuple["nn.Module", dict[str, object]]:
+def run_stage(stage: "Stage", job: Run, *, learning_rate: float, muon: bool) -> tuple["nn.Module", dict[str, object]]:
     """Run the loop with a progress bar and TensorBoard logs. Returns the averaged model and what was done."""
     from talkingmachines.training.loop import Trainer
 

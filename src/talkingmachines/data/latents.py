@@ -12,9 +12,8 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from talkingmachines.audio.alignment import frames_in
+from talkingmachines.audio.alignment import frames_in, latent_modes
 from talkingmachines.audio.features import activity, log_mel
-from talkingmachines.avatar import latent_modes
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.data.synthetic.character import sample_character
 from talkingmachines.data.synthetic.clip import make_clip
@@ -69,6 +68,7 @@ class LatentClips:
     def __init__(self, folder: Path) -> None:
         self.arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in FIELDS}
         self.clips = json.loads((folder / "progress.json").read_text())["done"]
+        self.cells = self.arrays["latents"].shape[-1]
 
 
 @torch.no_grad()
@@ -147,38 +147,49 @@ class TeacherBatches(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, step])
-        cells = self.clips.arrays["latents"].shape[-1]
-        crop = min(int(rng.choice(CROPS, p=CROP_SHARES)), cells)
-        samples = [self._window(rng, crop, cells) for _ in range(max(1, round(self.batch * (24 / crop) ** 2)))]
+        crop, count = crop_size(rng, self.clips.cells, self.batch)
+        samples = [self._window(rng, crop) for _ in range(count)]
         return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
-    def _window(self, rng: np.random.Generator, crop: int, cells: int) -> dict[str, Tensor]:
+    def _window(self, rng: np.random.Generator, crop: int) -> dict[str, Tensor]:
         arrays = self.clips.arrays
-        index = rng.integers(self.clips.clips)
+        index = int(rng.integers(self.clips.clips))
         latest = arrays["latents"].shape[1] - self.window
         start = int(rng.integers(1, latest + 1)) if latest and rng.random() < 0.5 else 0
-        rows, columns = self._crop(rng, arrays["face"][index], crop, cells)
+        rows, columns = batch_crop(rng, arrays["face"][index], crop, self.clips.cells, self.patch)
         clip = arrays["latents"][index][:, :, rows, columns].astype(np.float32)
         frames = slice(frames_in(start + 1) - 1, frames_in(start + self.window))
-        weight = np.ones((cells, cells), np.float32)
-        for name, value in (("face", 3.0), ("mouth", 12.0)):
-            weight[_box_cells(arrays[name][index], cells)] = value
         return {
             "latents": torch.from_numpy(clip[start : start + self.window]).transpose(0, 1),
             "reference": torch.from_numpy(clip[0]),
             "known": torch.tensor(self.history if start else 1),
             "features": torch.from_numpy(arrays["features"][index][frames].astype(np.float32)),
             "modes": torch.from_numpy(arrays["modes"][index][start : start + self.window].astype(np.int64)),
-            "weight": torch.from_numpy(weight[rows, columns]),
+            "weight": torch.from_numpy(crop_weight(self.clips, index)[rows, columns]),
         }
 
-    def _crop(self, rng: np.random.Generator, face: np.ndarray, crop: int, cells: int) -> tuple[slice, slice]:
-        """A square on the grid of tokens around the face, give or take a token."""
-        x0, y0, x1, y1 = (float(value) for value in face)
-        middle = np.array([y0 + y1, x0 + x1]) / 2 * cells
-        offset = self.patch * np.rint((middle - crop / 2) / self.patch + rng.uniform(-0.75, 0.75, 2)).astype(int)
-        top, left = offset.clip(0, cells - crop)
-        return slice(top, top + crop), slice(left, left + crop)
+
+def crop_size(rng: np.random.Generator, cells: int, batch: int) -> tuple[int, int]:
+    """Side of a batch's squares in latent cells, and how many samples cost as much as `batch` of 24 x 24."""
+    crop = min(int(rng.choice(CROPS, p=CROP_SHARES)), cells)
+    return crop, max(1, round(batch * (24 / crop) ** 2))
+
+
+def batch_crop(rng: np.random.Generator, face: np.ndarray, crop: int, cells: int, patch: int) -> tuple[slice, slice]:
+    """A square on the grid of tokens around the face, give or take a token."""
+    x0, y0, x1, y1 = (float(value) for value in face)
+    middle = np.array([y0 + y1, x0 + x1]) / 2 * cells
+    offset = patch * np.rint((middle - crop / 2) / patch + rng.uniform(-0.75, 0.75, 2)).astype(int)
+    top, left = offset.clip(0, cells - crop)
+    return slice(top, top + crop), slice(left, left + crop)
+
+
+def crop_weight(clips: LatentClips, index: int) -> np.ndarray:
+    """[cells, cells]: how much an error counts in each latent cell of a clip: most at the mouth."""
+    weight = np.ones((clips.cells, clips.cells), np.float32)
+    for name, value in (("face", 3.0), ("mouth", 12.0)):
+        weight[_box_cells(clips.arrays[name][index], clips.cells)] = value
+    return weight
 
 
 def _box_cells(box: np.ndarray, cells: int) -> tuple[slice, slice]:

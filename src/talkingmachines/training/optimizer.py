@@ -13,7 +13,7 @@ def build_optimizers(model: nn.Module, config: LoopConfig) -> list[torch.optim.O
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        inside = parameter.ndim == 2 and name.startswith("blocks.")
+        inside = parameter.ndim == 2 and "blocks." in name
         (muon if config.muon and inside else adamw).append(parameter)
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(adamw, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, foreach=True)

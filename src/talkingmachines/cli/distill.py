@@ -1,0 +1,131 @@
+"""`distill`: a bidirectional teacher of many steps into a causal student of few."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from talkingmachines.cli.console import make_folder, progress_bar
+from talkingmachines.cli.train import Run, coded_clips, run_stage, trained, trained_vae
+
+if TYPE_CHECKING:
+    from talkingmachines.data.calls import CallBatches
+    from talkingmachines.dit.model import DiT
+    from talkingmachines.training.trajectories import TrajectoryBatches
+
+CPU_TRAJECTORIES, GPU_TRAJECTORIES = 150, 600
+"""Batches of clips that the teacher makes."""
+
+START_SHARE = 0.3
+"""Of the time, for the causal start."""
+
+
+def distill(
+    *,
+    preset: Annotated[str, typer.Option(help="Whose numbers to train.")] = "pocket",
+    run: Annotated[Path | None, typer.Option(help="Folder of the run; runs/PRESET unless given.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Train for so long, after the teacher's clips.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Train for so many steps.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of data and noise.")] = 0,
+    clips: Annotated[int, typer.Option(min=1, help="Clips drawn and coded, as for the teacher.")] = 3000,
+    trajectories: Annotated[int | None, typer.Option(min=1, help="Batches of clips that the teacher makes.")] = None,
+) -> None:
+    """Distil a preset's teacher into its student: the teacher's clips, the causal start, distribution matching."""
+    from talkingmachines.avatar import choose_device
+    from talkingmachines.presets import preset as preset_of
+
+    spec = preset_of(preset)
+    folder = run or Path("runs") / preset
+    make_folder(folder)
+    job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed, clips)
+    count = trajectories or (CPU_TRAJECTORIES if job.device.type == "cpu" else GPU_TRAJECTORIES)
+    calls, pairs = _trajectories(job, count)
+    _start(job, pairs)
+    _match(job, calls, pairs)
+    print(f"weights: {job.weights}")
+
+
+def _trajectories(job: Run, count: int) -> tuple["CallBatches", "TrajectoryBatches"]:
+    """What the teacher makes of clips; kept in the run."""
+    from talkingmachines.data.calls import CallBatches
+    from talkingmachines.training.distill import DistillRecipe
+    from talkingmachines.training.teacher import TeacherRecipe, TeacherStage
+    from talkingmachines.training.trajectories import TrajectoryBatches, build_trajectories
+
+    chunk, sampling, patch = job.preset.chunk, job.preset.sampling, job.preset.dit.patch[1]
+    coded = coded_clips(job)
+    length = coded.arrays["latents"].shape[1] // chunk.frames * chunk.frames
+    heard = DistillRecipe().chunks * chunk.frames
+    calls = CallBatches(coded, length, heard, patch, batch=job.batch, seed=job.seed)
+    stage = TeacherStage(_frozen(job, "teacher"), TeacherRecipe(shift=sampling.shift), calls, trained_vae(job))
+    folder = job.folder / "trajectories"
+    with progress_bar("the teacher's clips") as update:
+        build_trajectories(
+            folder,
+            stage,
+            calls,
+            chunk,
+            steps=sampling.steps,
+            guidance=sampling.guidance,
+            batches=count,
+            seed=job.seed,
+            device=job.device,
+            progress=update,
+        )
+    return replace(calls, seed=job.seed + 1), TrajectoryBatches(folder, calls, job.seed)
+
+
+def _start(job: Run, pairs: "TrajectoryBatches") -> None:
+    """The causal start, unless an earlier run has finished it."""
+    from talkingmachines.training.teacher import TeacherRecipe
+    from talkingmachines.training.trajectories import StartStage
+    from talkingmachines.weights import save_weights, shard_paths
+
+    if job.resume and shard_paths(job.weights, "student-start"):
+        return
+    part = replace(job, minutes=job.minutes and START_SHARE * job.minutes)
+    part = replace(part, resume=job.resume and (job.folder / StartStage.name / "state.pt").exists())
+    model = _frozen(job, "teacher").requires_grad_(True)
+    stage = StartStage(model, job.preset.chunk, pairs, trained_vae(job), TeacherRecipe().motion_std)
+    started, taken = run_stage(stage, part, learning_rate=5e-4, muon=True)
+    save_weights(job.weights, "student-start", started, job.metadata(**taken))
+
+
+def _match(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches") -> None:
+    """Distribution matching."""
+    from torch import nn
+
+    from talkingmachines.training.distill import DistillBatches, DistillRecipe, DistillStage
+    from talkingmachines.training.teacher import TeacherRecipe
+    from talkingmachines.training.watch import Watch
+    from talkingmachines.weights import save_weights
+
+    recipe = DistillRecipe(guidance=job.preset.sampling.guidance)
+    stage = DistillStage(
+        _frozen(job, "student-start").requires_grad_(True),
+        _frozen(job, "teacher").requires_grad_(True),
+        _frozen(job, "teacher"),
+        job.preset.chunk,
+        recipe,
+        TeacherRecipe(shift=job.preset.sampling.shift),
+        DistillBatches(calls, pairs, recipe.critic_steps),
+        trained_vae(job),
+        Watch(),
+    )
+    part = replace(job, minutes=job.minutes and (1 - START_SHARE) * job.minutes)
+    part = replace(part, resume=job.resume and (job.folder / stage.name / "state.pt").exists())
+    both, taken = run_stage(stage, part, learning_rate=2e-4, muon=True)
+    assert isinstance(both, nn.ModuleDict)
+    save_weights(job.weights, "student", both["student"], job.metadata(recipe=asdict(recipe), **taken))
+
+
+def _frozen(job: Run, name: str) -> "DiT":
+    """A model of the run."""
+    from talkingmachines.dit.model import DiT
+
+    model = DiT(job.preset.dit)
+    trained(job, name, model)
+    return model.to(job.device).eval().requires_grad_(False)

@@ -1,0 +1,111 @@
+"""A student's own clips, made as they are in a call, with gradients.
+
+B batch, C latent channels, F latent frames, h w latent rows and columns, A audio features of a video frame.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from talkingmachines.audio.alignment import AudioWindows, audio_windows, num_latents
+from talkingmachines.dit.conditioning import Conditioning, still_conditioning
+from talkingmachines.dit.few_steps import FewStepDiT
+from talkingmachines.dit.layers import compute_dtype
+from talkingmachines.dit.model import DiT
+from talkingmachines.flow.chunk import ChunkConfig, denoise_chunk
+from talkingmachines.flow.path import add_noise, x0_from_velocity
+from talkingmachines.training.autoencoder import to_pixels
+from talkingmachines.vae.model import CausalVAE
+
+Batch = dict[str, Tensor]
+SCENE = ("latents", "reference", "features", "modes")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a batch of calls is made from; see CallBatches. audio: what each latent frame hears in a call."""
+
+    latents: Tensor
+    reference: Tensor
+    modes: Tensor
+    audio: AudioWindows
+
+    @classmethod
+    def of(cls, batch: Batch, window: int, chunk: int) -> "Scene":
+        """window: video frames heard; chunk: latent frames. Nothing is heard that comes after a chunk."""
+        features = batch["features"]
+        ends = range(chunk - 1, num_latents(features.shape[1]) + chunk, chunk)
+        return cls(batch["latents"], batch["reference"], batch["modes"], audio_windows(features, window, ends))
+
+    def conditioning(self, mask_channels: int, frames: Sequence[int]) -> Conditioning:
+        """Of latent frames `frames`, of which only frame 0, the picture, is given."""
+        known = self.reference[:, :, None] if frames[0] == 0 else None
+        return still_conditioning(
+            self.reference,
+            len(frames),
+            mask_channels,
+            known,
+            self.audio.of(frames),
+            self.modes[:, list(frames)],
+        )
+
+
+def few_steps(model: DiT, chunk: ChunkConfig, scene: Scene) -> FewStepDiT:
+    """The student as it is served, at the size of the scene."""
+    return FewStepDiT(model, chunk.sigmas, chunk.window, chunk.frames, *scene.reference.shape[2:])
+
+
+def window_estimate(
+    model: DiT, chunk: ChunkConfig, scene: Scene, frames: Sequence[int], step: int, generator: torch.Generator
+) -> Tensor:
+    """x0 of a whole window [B, C, F, h, w] at one step, all its chunks at once, from the real latents made noisy.
+
+    frames: chunk 0 and chunks that follow each other, anywhere later; positions are counted without the gap.
+    """
+    latents = scene.latents[:, :, list(frames)]
+    sigma = chunk.sigmas[step].to(latents).view(1)
+    noise = torch.randn(latents.shape, generator=generator).to(latents)
+    x = add_noise(latents, noise, sigma) if step else noise
+    cond = model.prepare(scene.conditioning(model.config.mask_channels, frames), chunk=chunk.frames)
+    return x0_from_velocity(x, model(x, sigma, cond), sigma)
+
+
+def rollout(
+    model: DiT, chunk: ChunkConfig, scene: Scene, chunks: int, step: int, learn: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """A call of `chunks` chunks, each after its own past, through flow.chunk and the real cache.
+
+    Returns (latents [B, C, F, h, w] of the whole call, without gradients, and x0 at `step` of its last `learn`
+    chunks, with them).
+    """
+    student = few_steps(model, chunk, scene)
+    caches = [student.empty_cache(len(scene.reference), compute_dtype(scene.reference))]
+    made: list[Tensor] = []
+    learnt: list[Tensor] = []
+    B, C, h, w = scene.reference.shape
+    for index in range(chunks):
+        frames = range(index * chunk.frames, (index + 1) * chunk.frames)
+        noise = torch.randn(chunk.steps, B, C, chunk.frames, h, w, generator=generator).to(scene.reference)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and index >= chunks - learn):
+            cond = model.prepare(scene.conditioning(model.config.mask_channels, frames))
+            estimates = denoise_chunk(student, noise, chunk.sigmas, cond, caches)
+        made.append(estimates[-1].detach())
+        if index >= chunks - learn:
+            learnt.append(estimates[step])
+    return torch.cat(made, 2), torch.cat(learnt, 2)
+
+
+@torch.no_grad()
+def call_grid(model: DiT, chunk: ChunkConfig, batch: Batch, vae: CausalVAE) -> np.ndarray:
+    """Every fourth frame of two calls [H, W, 3] uint8: true above, as far as it goes, and the student's below."""
+    assert model.config.audio is not None
+    device = next(model.parameters()).device
+    scene = Scene.of({name: batch[name][:2].to(device) for name in SCENE}, model.config.audio.window, chunk.frames)
+    chunks = scene.latents.shape[2] // chunk.frames
+    made, _ = rollout(model, chunk, scene, chunks, 0, 1, torch.Generator().manual_seed(0))
+    videos = [to_pixels(vae.decode(latents))[:, ::4] for latents in (scene.latents[:, :, : made.shape[2]], made)]
+    rows = [video[clip].transpose(0, 1).flatten(1, 2) for clip in range(len(made)) for video in videos]
+    return torch.cat(rows).cpu().numpy()

@@ -1,0 +1,151 @@
+"""The first stage of distillation: clips of the teacher, kept, and the student's causal start on them.
+
+Regression on the teacher's own trajectories (CausVid, arXiv 2412.07772, section 4.3): the way from noise to picture is
+given, so the student learns a function and not an average.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from talkingmachines.dit.model import DiT
+from talkingmachines.flow.chunk import ChunkConfig
+from talkingmachines.flow.path import x0_from_velocity
+from talkingmachines.flow.sampler import sample
+from talkingmachines.flow.schedule import sampling_sigmas
+from talkingmachines.precision import fast_autocast
+from talkingmachines.training.rollout import Scene, call_grid
+from talkingmachines.training.teacher import TeacherStage
+from talkingmachines.vae.model import CausalVAE
+
+
+class TrajectoryBatches(Dataset[dict[str, Tensor]]):
+    """Batches of `clips` with what the teacher made of them, over and over in a new order each time.
+
+    As CallBatches, and points [K, B, C, F, h, w]: the teacher's latents at each sigma of the student, noise first,
+    and its clip last.
+    """
+
+    def __init__(self, folder: Path, clips: Dataset[dict[str, Tensor]], seed: int = 0) -> None:
+        self.clips, self.seed = clips, seed
+        self.paths = sorted(folder.glob("*.safetensors"))
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        epoch, place = divmod(step, len(self.paths))
+        index = int(np.random.default_rng([self.seed, epoch]).permutation(len(self.paths))[place])
+        points = load_file(self.paths[index])["points"].float()
+        return self.clips[index] | {"points": points}
+
+
+@torch.no_grad()
+def build_trajectories(
+    folder: Path,
+    stage: TeacherStage,
+    clips: Dataset[dict[str, Tensor]],
+    chunk: ChunkConfig,
+    *,
+    steps: int,
+    guidance: float,
+    batches: int,
+    seed: int,
+    device: torch.device,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Let the teacher make the batches of `clips` that are not in `folder` yet, `batches` in all.
+
+    steps: of the teacher, a multiple of the student's, so that it visits the student's sigmas.
+    """
+    assert steps % chunk.steps == 0, (steps, chunk.steps)
+    folder.mkdir(parents=True, exist_ok=True)
+    teacher = stage.model
+    assert isinstance(teacher, DiT)
+    sigmas, stride = sampling_sigmas(steps, chunk.shift), steps // chunk.steps
+    for index in range(batches):
+        path = folder / f"{index:06}.safetensors"
+        if not path.exists():
+            batch = {name: tensor.to(device) for name, tensor in teacher_window(clips[index], chunk).items()}
+            B, C, F, h, w = batch["latents"].shape
+            noise = torch.randn(B, C, F, h, w, generator=torch.Generator().manual_seed(seed * 1_000_003 + index))
+            points = [noise.to(device)]
+            with fast_autocast(device):
+                heard = teacher.prepare(stage.conditioning(batch, None))
+                free = teacher.prepare(stage.conditioning(batch, torch.zeros(B, dtype=torch.bool, device=device)))
+                for first in range(0, steps, stride):
+                    part = sigmas[first : first + stride + 1]
+                    points.append(sample(teacher, points[-1], part, heard, free, guidance))
+            partial = path.with_suffix(".partial")
+            save_file({"points": torch.stack(points).half().cpu()}, partial)
+            partial.replace(path)
+        progress(index + 1, batches)
+
+
+def teacher_window(batch: dict[str, Tensor], chunk: ChunkConfig) -> dict[str, Tensor]:
+    """The first window of a call as TeacherStage wants it."""
+    return cut_window(batch, batch["latents"][:, :, : chunk.frames * chunk.window], 0, 1)
+
+
+def cut_window(batch: dict[str, Tensor], latents: Tensor, start: int, known: int) -> dict[str, Tensor]:
+    """A batch for TeacherStage: `latents` [B, C, F, h, w] sit at latent frame `start` of the call of `batch`.
+
+    known: how many of them are given.
+    """
+    frames = latents.shape[2]
+    first = 4 * start
+    return {
+        "latents": latents,
+        "reference": batch["reference"],
+        "known": torch.full((len(latents),), known, device=latents.device),
+        "features": batch["features"][:, first : first + 1 + 4 * (frames - 1)],
+        "modes": batch["modes"][:, start : start + frames],
+        "weight": batch["weight"],
+    }
+
+
+class StartStage:
+    """The student, which starts as the teacher, learns to see only the past. Batches: see TrajectoryBatches."""
+
+    name = "student-start"
+
+    def __init__(
+        self,
+        model: DiT,
+        chunk: ChunkConfig,
+        batches: Dataset[dict[str, Tensor]],
+        vae: CausalVAE,
+        motion_std: float,
+    ) -> None:
+        self.model: nn.Module = model
+        self.chunk, self.batches, self.vae, self.motion_std = chunk, batches, vae, motion_std
+
+    def losses(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        assert isinstance(self.model, DiT)
+        step = int(torch.randint(self.chunk.steps, (), generator=generator))
+        return {"loss": regression(self.model, self.chunk, batch, step, self.motion_std)[0]}
+
+    def sample_grid(self, model: nn.Module) -> np.ndarray:
+        assert isinstance(model, DiT)
+        return call_grid(model, self.chunk, self.batches[0], self.vae)
+
+
+def regression(
+    model: DiT, chunk: ChunkConfig, batch: dict[str, Tensor], step: int, motion_std: float
+) -> tuple[Tensor, Tensor]:
+    """Error of x0 at one step, all chunks of a window at once under the sparse mask, against the teacher's clip; x0."""
+    assert model.config.audio is not None
+    scene = Scene.of(batch, model.config.audio.window, chunk.frames)
+    points, sigma = batch["points"], chunk.sigmas[step].to(batch["points"]).view(1)
+    frames = range(points.shape[3])
+    cond = model.prepare(scene.conditioning(model.config.mask_channels, frames), chunk=chunk.frames)
+    made = x0_from_velocity(points[step], model(points[step], sigma, cond).float(), sigma)
+    return weighted_square(made - points[-1], batch["weight"], 1) / motion_std**2, made
+
+
+def weighted_square(error: Tensor, weight: Tensor, known: int) -> Tensor:
+    """Mean of error^2 [B, C, F, h, w], weight [B, h, w], without the first `known` frames."""
+    weight = weight[:, None, None]
+    return (weight * error[:, :, known:].square()).mean() / weight.mean()

@@ -1,0 +1,62 @@
+"""`distill`: from a teacher to a student, stopped and gone on with."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from talkingmachines.cli.main import main
+from talkingmachines.data.synthetic.bank import SpeechBank
+from talkingmachines.dit.model import DiT
+from talkingmachines.presets import tiny
+from talkingmachines.vae.model import CausalVAE
+from talkingmachines.weights import read_metadata, save_weights
+
+pytest.importorskip("skia")
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def bank() -> SpeechBank:
+    return SpeechBank.build("train", 4, 0)
+
+
+@pytest.fixture
+def run(tmp_path: Path, bank: SpeechBank) -> Path:
+    """A run with an autoencoder and a teacher."""
+    torch.manual_seed(0)
+    preset = tiny()
+    bank.save(tmp_path / "speech.npz")
+    save_weights(tmp_path / "weights", "vae", CausalVAE(preset.vae), {"preset": "tiny"})
+    teacher = DiT(preset.dit)
+    torch.nn.init.normal_(teacher.head.head.weight, std=0.1)
+    save_weights(tmp_path / "weights", "teacher", teacher, {"preset": "tiny"})
+    return tmp_path
+
+
+def distill(run: Path, *more: str) -> int:
+    fixed = ["--preset", "tiny", "--device", "cpu", "--clips", "3", "--trajectories", "2"]
+    return main(["distill", *fixed, "--run", str(run), *more])
+
+
+def student(run: Path) -> bytes:
+    return (run / "weights" / "student-1-of-1.safetensors").read_bytes()
+
+
+def test_a_stopped_distillation_goes_on_to_the_same_student(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert distill(run, "--steps", "2") == 0
+    said = read_metadata(run / "weights", "student")
+    assert said["preset"] == "tiny" and said["steps"] == 2 and "recipe" in said
+    assert list((run / "student").glob("events*")) and list((run / "student-start").glob("events*"))
+    assert distill(run, "--steps", "2") == 2
+    assert "--resume" in capsys.readouterr().err
+    before = student(run)
+    assert distill(run, "--steps", "5", "--resume") == 0
+    assert student(run) != before and read_metadata(run / "weights", "student")["steps"] == 5
+
+
+def test_distillation_needs_a_teacher(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (run / "weights").glob("teacher*"):
+        path.unlink()
+    assert distill(run, "--steps", "1") == 2
+    assert "no teacher weights" in capsys.readouterr().err

@@ -1,0 +1,55 @@
+"""A small student, its teacher, and calls to learn from."""
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from talkingmachines.audio.alignment import frames_in
+from talkingmachines.dit.model import DiT
+from talkingmachines.presets import tiny
+from talkingmachines.vae.model import CausalVAE
+
+PRESET = tiny()
+CHUNK = PRESET.chunk
+CELLS = 8
+LATENTS = 4 * CHUNK.frames
+
+
+def random_weights(model: nn.Module, seed: int) -> None:
+    """Every parameter random, also those that begin at zero or one."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            scale = 0.1 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale + ("norm" in name))
+
+
+def model(seed: int = 0) -> DiT:
+    made = DiT(PRESET.dit)
+    random_weights(made, seed)
+    return made
+
+
+def vae() -> CausalVAE:
+    return CausalVAE(PRESET.vae).requires_grad_(False)
+
+
+class Calls(Dataset[dict[str, Tensor]]):
+    """Random calls, as CallBatches gives them."""
+
+    def __init__(self, heard: int = 12, batch: int = 2) -> None:
+        self.heard, self.batch = heard, batch
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        g = torch.Generator().manual_seed(step)
+        B = self.batch
+        latents = torch.randn(B, PRESET.dit.latent_channels, LATENTS, CELLS, CELLS, generator=g)
+        weight = torch.ones(B, CELLS, CELLS)
+        weight[:, 4:6, 2:6] = 12
+        return {
+            "latents": latents,
+            "reference": latents[:, :, 0],
+            "features": torch.randn(B, frames_in(self.heard), 320, generator=g),
+            "modes": torch.randint(2, (B, self.heard), generator=g),
+            "weight": weight,
+        }

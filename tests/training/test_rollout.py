@@ -1,0 +1,63 @@
+"""The student's own calls in training: the same as its windows, and as serving."""
+
+import pytest
+import torch
+from distill_models import CELLS, CHUNK, LATENTS, PRESET, Calls, model
+
+from talkingmachines.audio.alignment import audio_windows, frames_in
+from talkingmachines.training.rollout import Scene, rollout, window_estimate
+
+
+def scene(heard: int = 12) -> Scene:
+    assert PRESET.dit.audio
+    return Scene.of(Calls(heard)[0], PRESET.dit.audio.window, CHUNK.frames)
+
+
+def test_first_step_of_a_call_equals_the_window_while_it_fills(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same noise: chunk by chunk with the cache, and all at once under the mask."""
+    student, chunks, call, noise = model(), CHUNK.window, scene(), torch.randn(CELLS, CELLS)
+    monkeypatch.setattr(torch, "randn", lambda *shape, generator: noise.expand(torch.Size(_flat(shape))).clone())
+    frames = range(chunks * CHUNK.frames)
+    at_once = window_estimate(student, CHUNK, call, frames, 0, torch.Generator())
+    _, by_chunks = rollout(student, CHUNK, call, chunks, 0, chunks, torch.Generator())
+    torch.testing.assert_close(by_chunks, at_once, atol=1e-4, rtol=1e-4)
+
+
+def _flat(shape: tuple[int | torch.Size, ...]) -> list[int]:
+    return list(shape[0]) if isinstance(shape[0], torch.Size) else list(shape)  # type: ignore[arg-type]
+
+
+def test_nothing_after_a_chunk_is_heard() -> None:
+    batch = Calls()[0]
+    assert PRESET.dit.audio
+    window = PRESET.dit.audio.window
+    before = Scene.of(batch, window, CHUNK.frames)
+    batch["features"] = batch["features"].clone()
+    batch["features"][:, frames_in(2 * CHUNK.frames) :] += 1
+    after = Scene.of(batch, window, CHUNK.frames)
+    seen = range(2 * CHUNK.frames)
+    assert torch.equal(before.audio.of(seen).rest, after.audio.of(seen).rest)
+    assert not torch.equal(before.audio.rest, after.audio.rest)
+
+
+def test_windows_of_some_frames() -> None:
+    windows = audio_windows(Calls()[0]["features"], 5)
+    part = windows.of([0, 1, 5, 6])
+    assert torch.equal(part.first, windows.first) and torch.equal(part.rest, windows.rest[:, [0, 4, 5]])
+    later = windows.of([5, 6])
+    assert later.first.shape[1] == 0 and later.num_latents == 2
+
+
+def test_gradients_only_where_asked() -> None:
+    student = model()
+    call, learnt = rollout(student, CHUNK, scene(), 6, 1, 2, torch.Generator().manual_seed(0))
+    assert call.shape[2] == 6 * CHUNK.frames and learnt.shape[2] == 2 * CHUNK.frames
+    assert not call.requires_grad and learnt.requires_grad
+    torch.testing.assert_close(call[:, :, -2 * CHUNK.frames :], learnt.detach())
+    with torch.no_grad():
+        assert not rollout(student, CHUNK, scene(), 4, 1, 2, torch.Generator())[1].requires_grad
+
+
+def test_the_picture_is_given() -> None:
+    made = window_estimate(model(), CHUNK, scene(), range(LATENTS), 1, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(made[:, :, 0], scene().reference, atol=1e-5, rtol=1e-5)
