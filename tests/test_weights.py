@@ -28,6 +28,17 @@ def test_round_trip(folder: Path) -> None:
     assert read_metadata(folder, "teacher")["seed"] == 3
 
 
+def test_eight_bits_are_half_the_size_and_nearly_the_same(tmp_path: Path) -> None:
+    big = model(256)
+    save_weights(tmp_path, "teacher", big, {}, eight_bits=True)
+    other = nn.Sequential(nn.Linear(256, 256), nn.Linear(256, 256))
+    load_weights(tmp_path, "teacher", other)
+    for name, weight in big.state_dict().items():
+        error = (other.state_dict()[name] - weight).square().mean().sqrt() / weight.square().mean().sqrt()
+        assert error < (0.01 if weight.ndim == 2 else 0.001), name
+    assert shard_paths(tmp_path, "teacher")[0].stat().st_size < 1.1 * 2 * 256 * 256
+
+
 def test_shards_stay_small_and_replace_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "MAX_SHARD_BYTES", 150)
     save_weights(tmp_path, "teacher", model(), {})

@@ -91,7 +91,7 @@ def _start(job: Run, pairs: "TrajectoryBatches") -> None:
     model = _frozen(job, "teacher").requires_grad_(True)
     stage = StartStage(model, job.preset.chunk, pairs, trained_vae(job), TeacherRecipe().motion_std)
     started, taken = run_stage(stage, part, learning_rate=5e-4, muon=True)
-    save_weights(job.weights, "student-start", started, job.metadata(**taken))
+    save_weights(job.weights, "student-start", started, job.metadata(**taken), eight_bits=True)
 
 
 def _match(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches") -> None:
@@ -119,7 +119,8 @@ def _match(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches") -> None:
     part = replace(part, resume=job.resume and (job.folder / stage.name / "state.pt").exists())
     both, taken = run_stage(stage, part, learning_rate=2e-4, muon=True)
     assert isinstance(both, nn.ModuleDict)
-    save_weights(job.weights, "student", both["student"], job.metadata(recipe=asdict(recipe), **taken))
+    said = job.metadata(recipe=asdict(recipe), **taken)
+    save_weights(job.weights, "student", both["student"], said, eight_bits=True)
 
 
 def _frozen(job: Run, name: str) -> "DiT":

@@ -188,7 +188,8 @@ def _teacher(job: Run) -> None:
         load_weights(job.weights, "audio", model.audio_proj)
     stage = TeacherStage(model, recipe, batches, trained_vae(job))
     teacher, taken = run_stage(stage, job, learning_rate=1.5e-3, muon=True)
-    save_weights(job.weights, "teacher", teacher, job.metadata(recipe=asdict(recipe), clips=job.clips, **taken))
+    said = job.metadata(recipe=asdict(recipe), clips=job.clips, **taken)
+    save_weights(job.weights, "teacher", teacher, said, eight_bits=True)
 
 
 def _reader(job: Run) -> None:
