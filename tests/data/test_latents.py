@@ -6,6 +6,7 @@ import torch
 
 from talkingmachines.audio.alignment import frames_in
 from talkingmachines.data.batches import VideoBatches
+from talkingmachines.data.calls import CallBatches
 from talkingmachines.data.latents import LatentClips, LatentClipsConfig, TeacherBatches, build_latents
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.dit.model import DiT
@@ -58,16 +59,29 @@ def test_build_refuses_a_folder_of_other_clips(tmp_path: Path, vae: CausalVAE, b
 
 
 def test_batches_are_functions_of_the_step(clips: LatentClips) -> None:
-    batches = TeacherBatches(clips, window=5, history=2, patch=4, batch=6, crop=4, crop_share=0.5)
+    batches = TeacherBatches(clips, window=5, history=2, patch=4, batch=6)
     shapes = set()
     for step in range(8):
         first, again = batches[step], batches[step]
         assert all(torch.equal(first[name], again[name]) for name in first)
         shapes.add(first["latents"].shape)
-        assert first["features"].shape == (6, frames_in(5), 320)
-        assert first["weight"].shape == (6, *first["latents"].shape[-2:])
+        samples = len(first["latents"])
+        assert first["features"].shape == (samples, frames_in(5), 320)
+        assert first["weight"].shape == (samples, *first["latents"].shape[-2:])
         assert set(first["known"].tolist()) <= {1, 2}
-    assert shapes == {(6, 4, 5, 8, 8), (6, 4, 5, 4, 4)}
+    assert shapes == {(3, 4, 5, 8, 8), (14, 4, 5, 4, 4)}
+
+
+def test_calls_are_clips_with_sound_that_goes_on(clips: LatentClips) -> None:
+    batches = CallBatches(clips, latents=6, heard=20, patch=4, batch=6)
+    first, again = batches[2], batches[2]
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    samples = len(first["latents"])
+    assert first["latents"].shape[1:3] == (4, 6) and torch.equal(first["reference"], first["latents"][:, :, 0])
+    assert first["features"].shape == (samples, frames_in(20), 320) and first["modes"].shape == (samples, 20)
+    own = torch.from_numpy(np.stack(clips.arrays["features"]).astype(np.float32))
+    for features in first["features"]:
+        assert any(torch.equal(features[: frames_in(7)], clip) for clip in own)
 
 
 def test_known_frames_and_reference_in_the_conditioning(clips: LatentClips, vae: CausalVAE) -> None:
@@ -85,7 +99,8 @@ def test_given_frames_do_not_count_in_the_loss(clips: LatentClips, vae: CausalVA
     """With sigma fixed by the generator, changing what is known changes the input but never its own error."""
     torch.manual_seed(0)
     stage = TeacherStage(DiT(tiny().dit), TeacherRecipe(), TeacherBatches(clips, 5, 2, 4, batch=4), vae)
-    batch = stage.batches[1] | {"known": torch.full((4,), 5)}
+    batch = stage.batches[1]
+    batch |= {"known": torch.full((len(batch["latents"]),), 5)}
     loss = stage.losses(batch, torch.Generator().manual_seed(0))["loss"]
     assert loss == 0
 
@@ -95,8 +110,9 @@ def test_a_sample_that_hears_nothing_is_the_model_without_audio(clips: LatentCli
     model = DiT(tiny().dit)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    stage = TeacherStage(model, TeacherRecipe(), TeacherBatches(clips, 5, 2, 4, batch=2), vae)
-    batch = stage.batches[0]
+    stage = TeacherStage(model, TeacherRecipe(), TeacherBatches(clips, 5, 2, 4, batch=4), vae)
+    batch = {name: tensor[:2] for name, tensor in stage.batches[0].items()}
+    assert len(batch["latents"]) == 2
     cond = stage.conditioning(batch, torch.tensor([True, False]))
     sigma = torch.tensor([0.7, 0.7])
     without = model(batch["latents"], sigma, type(cond)(cond.latents, cond.mask))

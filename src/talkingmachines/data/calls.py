@@ -29,7 +29,7 @@ class CallBatches(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, step])
-        crop, count = crop_size(rng, self.clips.cells, self.batch)
+        crop, count = crop_size(rng, self.clips.cells, self.patch, self.batch)
         samples = [self._call(rng, crop) for _ in range(count)]
         return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 

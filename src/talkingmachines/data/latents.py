@@ -23,8 +23,8 @@ from talkingmachines.errors import ConfigError
 from talkingmachines.precision import fast_autocast
 from talkingmachines.vae.model import CausalVAE
 
-CROPS, CROP_SHARES = (16, 24, 32), (0.5, 0.3, 0.2)
-"""Sides of the squares that a teacher trains on, in latent cells, and how often each is drawn."""
+CROPS, CROP_SHARES = (1 / 2, 3 / 4, 1), (0.5, 0.3, 0.2)
+"""Sides of the squares that a teacher trains on, over the picture's, and how often each is drawn."""
 
 FIELDS = ("latents", "features", "modes", "face", "mouth")
 
@@ -134,8 +134,8 @@ class TeacherBatches(Dataset[dict[str, Tensor]]):
     """Windows of coded clips, as TeacherStage wants them.
 
     window: latent frames; history: how many are given when a window does not start a clip.
-    batch: samples of 24 x 24 latent cells; a batch of smaller squares around the face has more of them, so that all
-    batches cost the same. What lies outside the head hardly changes. Crops are multiples of `patch`.
+    batch: samples of 3/4 of the picture's height and width; a batch of smaller squares around the face has more of
+    them, so that all batches cost the same. What lies outside the head hardly changes. Crops are multiples of `patch`.
     """
 
     clips: LatentClips
@@ -147,7 +147,7 @@ class TeacherBatches(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, step])
-        crop, count = crop_size(rng, self.clips.cells, self.batch)
+        crop, count = crop_size(rng, self.clips.cells, self.patch, self.batch)
         samples = [self._window(rng, crop) for _ in range(count)]
         return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
@@ -169,10 +169,10 @@ class TeacherBatches(Dataset[dict[str, Tensor]]):
         }
 
 
-def crop_size(rng: np.random.Generator, cells: int, batch: int) -> tuple[int, int]:
-    """Side of a batch's squares in latent cells, and how many samples cost as much as `batch` of 24 x 24."""
-    crop = min(int(rng.choice(CROPS, p=CROP_SHARES)), cells)
-    return crop, max(1, round(batch * (24 / crop) ** 2))
+def crop_size(rng: np.random.Generator, cells: int, patch: int, batch: int) -> tuple[int, int]:
+    """Side of a batch's squares in latent cells, and how many samples cost as much as `batch` of 3/4 of the picture."""
+    crop = patch * max(1, round(cells * rng.choice(CROPS, p=CROP_SHARES) / patch))
+    return crop, max(1, round(batch * (0.75 * cells / crop) ** 2))
 
 
 def batch_crop(rng: np.random.Generator, face: np.ndarray, crop: int, cells: int, patch: int) -> tuple[slice, slice]:
