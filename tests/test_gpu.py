@@ -22,18 +22,18 @@ pytestmark = [
 def random_avatar(device: str) -> Avatar:
     torch.manual_seed(0)
     spec = tiny()
-    vae, teacher = CausalVAE(spec.vae), DiT(spec.dit)
-    for parameter in [*vae.parameters(), *teacher.parameters()]:
+    vae, student = CausalVAE(spec.vae), DiT(spec.dit)
+    for parameter in [*vae.parameters(), *student.parameters()]:
         torch.nn.init.normal_(parameter, std=0.1)
-    return Avatar(spec, vae, teacher, torch.device(device))
+    return Avatar(spec, vae, student, torch.device(device))
 
 
 def test_models_agree_with_the_processor_in_float32() -> None:
     cpu, gpu = random_avatar("cpu"), random_avatar("cuda")
     x, sigma = torch.randn(2, 4, 5, 8, 8), torch.tensor([0.3, 0.9])
     with torch.no_grad():
-        made = cpu.teacher(x, sigma, still_conditioning(x[:, :, 0], 5, 4))
-        same = gpu.teacher(x.cuda(), sigma.cuda(), still_conditioning(x[:, :, 0].cuda(), 5, 4)).cpu()
+        made = cpu.student(x, sigma, still_conditioning(x[:, :, 0], 5, 4))
+        same = gpu.student(x.cuda(), sigma.cuda(), still_conditioning(x[:, :, 0].cuda(), 5, 4)).cpu()
         torch.testing.assert_close(same, made, atol=1e-3, rtol=1e-3)
         torch.testing.assert_close(gpu.vae.decode(x.cuda()).cpu(), cpu.vae.decode(x), atol=1e-3, rtol=1e-3)
 

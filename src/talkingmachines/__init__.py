@@ -7,6 +7,7 @@ from talkingmachines.errors import (
     ConfigError,
     MediaError,
     MissingPackageError,
+    SessionError,
     TalkingMachinesError,
     TrainingError,
 )
@@ -14,6 +15,7 @@ from talkingmachines.types import VideoFrame
 
 if TYPE_CHECKING:
     from talkingmachines.avatar import Avatar, load
+    from talkingmachines.streaming.session import Session
 
 __version__ = "0.1.0"
 
@@ -23,6 +25,8 @@ __all__ = [
     "ConfigError",
     "MediaError",
     "MissingPackageError",
+    "Session",
+    "SessionError",
     "TalkingMachinesError",
     "TrainingError",
     "VideoFrame",
@@ -36,4 +40,8 @@ def __getattr__(name: str) -> Any:
         from talkingmachines import avatar
 
         return getattr(avatar, name)
+    if name == "Session":
+        from talkingmachines.streaming.session import Session
+
+        return Session
     raise AttributeError(f"module 'talkingmachines' has no attribute {name!r}")

@@ -23,3 +23,7 @@ class MissingPackageError(TalkingMachinesError):
 
 class TrainingError(TalkingMachinesError):
     """Training cannot start or go on."""
+
+
+class SessionError(TalkingMachinesError):
+    """A session is closed, ended by an error, or already busy."""

@@ -1,6 +1,8 @@
-"""Where bfloat16 is faster than float32."""
+"""Which device, and where bfloat16 is faster than float32 on it."""
 
 import torch
+
+from talkingmachines.errors import ConfigError
 
 BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 
@@ -14,3 +16,15 @@ def bf16_instructions() -> list[str]:
 def fast_autocast(device: torch.device) -> torch.autocast:
     """bfloat16 autocast where the device has instructions for it; without them it would only be slower."""
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu" or bool(bf16_instructions()))
+
+
+def choose_device(device: str) -> torch.device:
+    """auto: the GPU if there is one. Raises ConfigError for a device that does not exist here."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {device!r} is not available here; use 'auto' or 'cpu'") from error
+    return chosen

@@ -8,6 +8,7 @@ from talkingmachines.audio.alignment import (
     audio_windows,
     frames_in,
     frames_of,
+    latent_modes,
     num_frames,
     num_latents,
     pad_to_frames,
@@ -86,3 +87,8 @@ def test_features_of_several_layers_keep_their_shape() -> None:
     windows = audio_windows(torch.zeros(1, 9, 12, 7), 5)
     assert windows.first.shape == (1, 1, 5, 12, 7)
     assert windows.rest.shape == (1, 2, 8, 12, 7)
+
+
+def test_latent_modes_by_hand() -> None:
+    speaking = np.array([False, False, False, False, True, False, False, False, False, True, True, True, True])
+    assert latent_modes(speaking).tolist() == [0, 1, 0, 1]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from talkingmachines.audio import features
-from talkingmachines.audio.features import HISTORY, N_MELS, activity, log_mel, mel_filters
+from talkingmachines.audio.features import HISTORY, N_MELS, Activity, activity, log_mel, mel_filters
 from talkingmachines.types import SAMPLES_PER_FRAME
 
 
@@ -144,3 +144,40 @@ def test_loud_steady_noise_ends_after_three_seconds():
     found = activity(noise(200, 4, 0.1))
     assert found[0]
     assert not found[100:].any()
+
+
+@pytest.mark.parametrize("background", [0, 1e-3, 1e-2])
+@pytest.mark.parametrize("pieces", [1, 9, 12, 40])
+def test_activity_in_pieces_equals_the_whole_to_the_bit(background, pieces):
+    sound, _ = bursts(background)
+    rng, stream, parts = np.random.default_rng(pieces), Activity(), []
+    while len(sound) > 640 * sum(len(part) for part in parts):
+        start = 640 * sum(len(part) for part in parts)
+        parts.append(stream.push(sound[start : start + 640 * int(rng.integers(0, pieces + 1))]))
+    assert np.array_equal(np.concatenate(parts), activity(sound))
+
+
+def test_energies_in_pieces_equal_the_whole_to_the_bit():
+    sound, whole, stream = noise(50, 5), Activity(), Activity()
+    parts = [stream._energy(piece) for piece in np.split(sound, [640, 640 * 14, 640 * 15, 640 * 41])]
+    assert np.array_equal(np.concatenate(parts), whole._energy(sound))
+
+
+def test_long_recordings_have_their_activity_found_in_pieces(monkeypatch):
+    sound, _ = bursts(1e-3)
+    whole = activity(sound)
+    monkeypatch.setattr(features, "_FRAMES_AT_ONCE", 7)
+    assert np.array_equal(activity(sound), whole)
+
+
+def test_activity_keeps_three_seconds_and_a_cut_is_no_click():
+    stream = Activity()
+    stream.push(noise(500, 6))
+    assert len(stream._energies) == 74 and len(stream._before) == 4
+    offset, silence = np.full(640 * 25, 0.5, np.float32), np.zeros(640 * 8, np.float32)
+    clicks, cut = Activity(), Activity()
+    for one in (clicks, cut):
+        one.push(np.zeros(640 * 9, np.float32))
+        one.push(offset)
+    cut.cut()
+    assert clicks.push(silence).any() and not cut.push(silence).any()

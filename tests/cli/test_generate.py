@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from talkingmachines import avatar
+from talkingmachines import avatar, teacher
 from talkingmachines.cli.main import main
+from talkingmachines.dit.model import DiT
 from talkingmachines.errors import ConfigError
 from talkingmachines.media import read_audio, video
+from talkingmachines.presets import tiny
+from talkingmachines.vae.model import CausalVAE
+from talkingmachines.weights import save_weights
 
 
 class FakeAvatar:
-    """Answers as the real one does, in blocks of 1 and then 4 frames, and keeps what it was asked."""
+    """Answers as student and teacher do, in blocks of 1 and then 4 frames, and keeps what it was asked."""
 
     size = 32
     fps = 25
@@ -21,8 +25,8 @@ class FakeAvatar:
     def __init__(self):
         self.asked = []
 
-    def stream_generate(self, image, speech, *, seed, steps, guidance, progress):
-        self.asked.append((image.shape, len(speech), seed, steps, guidance))
+    def stream_generate(self, image, speech, *, seed, progress, **of_the_teacher):
+        self.asked.append((image.shape, len(speech), seed, of_the_teacher))
         left, block = -(-len(speech) // 640), 1
         while left:
             count = min(block, left)
@@ -35,15 +39,26 @@ class FakeAvatar:
 def fake(monkeypatch):
     made = FakeAvatar()
     monkeypatch.setattr(avatar, "load", lambda preset, device: made)
+    monkeypatch.setattr(teacher, "load_teacher", no_model)
     return made
 
 
 @pytest.fixture
-def no_load(monkeypatch):
-    def load(preset, device):
-        raise AssertionError("the model was loaded before the inputs were checked")
+def fake_teacher(monkeypatch):
+    made = FakeAvatar()
+    monkeypatch.setattr(avatar, "load", no_model)
+    monkeypatch.setattr(teacher, "load_teacher", lambda preset, device: made)
+    return made
 
-    monkeypatch.setattr(avatar, "load", load)
+
+def no_model(preset, device):
+    raise AssertionError("the wrong model was loaded, or one before the inputs were checked")
+
+
+@pytest.fixture
+def no_load(monkeypatch):
+    monkeypatch.setattr(avatar, "load", no_model)
+    monkeypatch.setattr(teacher, "load_teacher", no_model)
 
 
 @pytest.fixture
@@ -64,8 +79,8 @@ def arguments(inputs, out, *more, image="face.png", audio="voice.wav"):
 
 def test_a_clip_with_sound(tmp_path, inputs, fake, capsys):
     out = tmp_path / "clip.mp4"
-    assert main(arguments(inputs, out, "--seed", "7", "--steps", "3", "--guidance", "2.5")) == 0
-    assert fake.asked == [((40, 50, 3), 16_000, 7, 3, 2.5)]
+    assert main(arguments(inputs, out, "--seed", "7")) == 0
+    assert fake.asked == [((40, 50, 3), 16_000, 7, {})]
     assert capsys.readouterr().out.startswith(f"{out}: 1.0 s of video in ")
     with av.open(str(out)) as container:
         assert len(list(container.decode(video=0))) == 25
@@ -79,8 +94,33 @@ def test_json_goes_to_stdout_alone(tmp_path, inputs, fake, capsys):
     result = json.loads(capsys.readouterr().out)
     assert result["path"] == str(out)
     assert (result["frames"], result["seconds"], result["size"], result["seed"]) == (25, 1.0, 32, 0)
-    assert result["speed"] > 0
-    assert fake.asked[0][3:] == (None, None)
+    assert result["speed"] > 0 and result["model"] == "student"
+
+
+def test_the_teacher_is_asked_by_name(tmp_path, inputs, fake_teacher, capsys):
+    out = tmp_path / "clip.mp4"
+    assert main(arguments(inputs, out, "--teacher", "--seed", "7", "--steps", "3", "--guidance", "2.5", "--json")) == 0
+    assert main(arguments(inputs, out, "--teacher")) == 0
+    assert [asked[2:] for asked in fake_teacher.asked] == [
+        (7, {"steps": 3, "guidance": 2.5}),
+        (0, {"steps": None, "guidance": None}),
+    ]
+    assert '"model": "teacher"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("setting", [("--steps", "3"), ("--guidance", "2")])
+def test_settings_of_the_teacher_alone(tmp_path, inputs, no_load, capsys, setting):
+    fails(arguments(inputs, tmp_path / "clip.mp4", *setting), capsys, "--teacher")
+
+
+def test_both_models_from_a_folder_of_weights(tmp_path, inputs, capsys):
+    spec, weights = tiny(), tmp_path / "weights"
+    for name, model in (("vae", CausalVAE(spec.vae)), ("student", DiT(spec.dit)), ("teacher", DiT(spec.dit))):
+        save_weights(weights, name, model, {"preset": "tiny"})
+    for more in ([], ["--teacher", "--steps", "1"]):
+        assert main(arguments(inputs, tmp_path / "clip.mp4", "--preset", str(weights), "--json", *more)) == 0
+        result = json.loads(capsys.readouterr().out)
+        assert (result["frames"], result["size"]) == (25, 64)
 
 
 def test_same_seed_same_file(tmp_path, inputs, fake):
@@ -164,7 +204,7 @@ def test_an_input_is_never_overwritten(inputs, no_load, capsys):
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-1"])
 def test_bad_guidance(tmp_path, inputs, no_load, capsys, value):
-    fails(arguments(inputs, tmp_path / "clip.mp4", "--guidance", value), capsys, "--guidance")
+    fails(arguments(inputs, tmp_path / "clip.mp4", "--teacher", "--guidance", value), capsys, "--guidance")
 
 
 def test_unknown_preset(tmp_path, inputs, capsys):

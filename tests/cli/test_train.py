@@ -46,9 +46,9 @@ def test_from_nothing_to_a_clip(run: Path) -> None:
     said = read_metadata(run / "weights", "teacher")
     assert said["preset"] == "tiny" and said["steps"] == 2 and said["clips"] == 3 and "recipe" in said
 
-    from talkingmachines.avatar import load
+    from talkingmachines.teacher import load_teacher
 
-    clip = load(str(run / "weights"), device="cpu").generate(
+    clip = load_teacher(str(run / "weights"), device="cpu").generate(
         np.zeros((64, 64, 3), np.uint8), np.zeros(3000, np.float32)
     )
     assert clip.shape == (5, 64, 64, 3)

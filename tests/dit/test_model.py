@@ -7,7 +7,7 @@ import torch
 from dit_models import SMALL, WAN, conditioning, noisy, random_model
 from wan_reference import audio_tokens, wan
 
-from talkingmachines.dit.conditioning import Conditioning, still_conditioning
+from talkingmachines.dit.conditioning import Conditioning, box_mask, still_conditioning
 from talkingmachines.dit.model import DiT, sinusoidal_embedding
 from talkingmachines.flow.path import velocity_from_x0, x0_from_velocity
 from talkingmachines.flow.sampler import sample
@@ -151,3 +151,7 @@ def test_every_parameter_learns() -> None:
     model(x, sigma, cond).square().mean().backward()
     still = [name for name, parameter in model.named_parameters() if not parameter.grad.abs().max() > 0]
     assert still == []
+
+
+def test_box_mask_by_hand() -> None:
+    assert box_mask((0.25, 0.5, 0.75, 1.0), 4, 4).tolist() == [[0] * 4, [0] * 4, [0, 1, 1, 0], [0, 1, 1, 0]]

@@ -107,26 +107,60 @@ _FIRST_FLOOR_DB = -45.0
 _HANGOVER_FRAMES = round(0.3 * FPS)
 
 
+_FRAMES_AT_ONCE = 1_500
+"""One minute: the powers of an hour in float64 would take half a gigabyte."""
+
+
 def activity(samples: np.ndarray) -> np.ndarray:
     """Whether somebody speaks in each video frame: bool [T] for float32 [640 * T] at 16 kHz. Causal.
 
     The energy in the voice band against the quietest frame of the last 3 s, with hysteresis (10 dB on,
     6 dB off) and 0.3 s of hangover. Noise louder than any assumed at the start counts as speech for those 3 s.
     """
-    assert len(samples) % SAMPLES_PER_FRAME == 0, f"{len(samples)} samples are not whole video frames"
-    if not len(samples):
-        return np.zeros(0, dtype=bool)
-    # x[n] - x[n - 4] passes about 0.7 to 3.3 kHz: neither hum nor an offset, and half of a hiss.
-    voice = samples - np.concatenate([np.zeros(4, dtype=samples.dtype), samples[:-4]])
-    power_T = np.mean(np.square(voice).reshape(-1, SAMPLES_PER_FRAME), axis=1, dtype=np.float64)
-    energy_T = 10 * np.log10(power_T + 1e-12)
-    before = np.full(_FLOOR_FRAMES - 1, min(energy_T[0], _FIRST_FLOOR_DB))
-    floor_T = np.lib.stride_tricks.sliding_window_view(np.append(before, energy_T), _FLOOR_FRAMES).min(axis=1)
-    starts = energy_T > np.maximum(floor_T + _ON_DB, _QUIETEST_DB)
-    goes_on = energy_T > np.maximum(floor_T + _OFF_DB, _QUIETEST_DB)
-    speaking = np.zeros(len(energy_T), dtype=bool)
-    left = 0
-    for t, (start, keep) in enumerate(zip(starts, goes_on, strict=True)):
-        left = _HANGOVER_FRAMES + 1 if start or (keep and left) else max(0, left - 1)
-        speaking[t] = left > 0
-    return speaking
+    return Activity().push(samples)
+
+
+class Activity:
+    """`activity` for a stream: the same to the bit, whatever the pieces. Keeps 3 s of energies and 4 samples."""
+
+    def __init__(self) -> None:
+        self._before = np.zeros(4, dtype=np.float32)
+        self._energies = np.zeros(0)
+        self._left = 0
+
+    def cut(self) -> None:
+        """What comes next does not follow on what came last: without this, the jump between them would be a click."""
+        self._before = np.zeros_like(self._before)
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """bool [T] of the next float32 [640 * T]."""
+        assert len(samples) % SAMPLES_PER_FRAME == 0, f"{len(samples)} samples are not whole video frames"
+        step = _FRAMES_AT_ONCE * SAMPLES_PER_FRAME
+        pieces = [self._push(samples[start : start + step]) for start in range(0, len(samples), step)]
+        return np.concatenate([np.zeros(0, dtype=bool), *pieces])
+
+    def _push(self, samples: np.ndarray) -> np.ndarray:
+        energy_T = self._energy(samples)
+        if not len(self._energies):
+            self._energies = np.full(_FLOOR_FRAMES - 1, min(energy_T[0], _FIRST_FLOOR_DB))
+        known = np.append(self._energies, energy_T)
+        self._energies = known[1 - _FLOOR_FRAMES :].copy()
+        floor_T = np.lib.stride_tricks.sliding_window_view(known, _FLOOR_FRAMES).min(axis=1)
+        starts = energy_T > np.maximum(floor_T + _ON_DB, _QUIETEST_DB)
+        goes_on = energy_T > np.maximum(floor_T + _OFF_DB, _QUIETEST_DB)
+        speaking = np.zeros(len(energy_T), dtype=bool)
+        for t, (start, keep) in enumerate(zip(starts, goes_on, strict=True)):
+            self._left = _HANGOVER_FRAMES + 1 if start or (keep and self._left) else max(0, self._left - 1)
+            speaking[t] = self._left > 0
+        return speaking
+
+    def _energy(self, samples: np.ndarray) -> np.ndarray:
+        """Of each frame in dB, float64 [T]."""
+        heard = np.concatenate([self._before, samples])
+        self._before = heard[-4:].copy()
+        # x[n] - x[n - 4] passes about 0.7 to 3.3 kHz: neither hum nor an offset, and half of a hiss.
+        voice = heard[4:] - heard[:-4]
+        # Converted before it is added up: numpy would convert in blocks that do not end where frames do, and a sum
+        # would depend on where its frame lies.
+        power_T = np.square(voice).astype(np.float64).reshape(-1, SAMPLES_PER_FRAME).mean(axis=1)
+        return 10 * np.log10(power_T + 1e-12)

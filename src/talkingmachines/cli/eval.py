@@ -12,29 +12,19 @@ from rich.table import Table
 
 from talkingmachines import __version__
 from talkingmachines.cli.console import make_folder, print_json, progress_bar
-from talkingmachines.errors import MediaError
+from talkingmachines.errors import ConfigError, MediaError
 from talkingmachines.media.files import reason
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from talkingmachines.avatar import Avatar
     from talkingmachines.data.synthetic.bank import SpeechBank
+    from talkingmachines.evaluation.reader import FaceReader
+    from talkingmachines.evaluation.report import Album
+    from talkingmachines.teacher import Teacher
 
 BANK_UTTERANCES, BANK_SEED = 150, 1
-
-ROWS = (
-    ("autoencoder, PSNR", "vae", "psnr_db", "{:.1f} dB", "clips"),
-    ("autoencoder, error at latent borders", "vae", "border_ratio", "{:.2f} of that inside", "clips"),
-    ("lips, r with the truth", "lips", "r", "{:.3f}", "clips"),
-    ("lips, best lag", "lips", "lag_frames", "{:+d} frames", "clips"),
-    ("lips, shut where they must be", "lips", "closed", "{:.1%}", "clips"),
-    ("lips, r with real recordings", "lips", "real_r", "{:.3f}", "real_clips"),
-    ("the same character", "identity", "top1", "{:.1%}", "frames"),
-    ("background, sharpness", "background", "sharpness", "{:.2f} of the autoencoder's", "clips"),
-    ("motion while listening", "motion", "listening", "{:.2f} of the truth's", "clips"),
-    ("blinks a minute", "motion", "blinks_per_minute", "{:.1f}", "clips"),
-    ("still pictures", "motion", "still_clips", "{:d}", "clips"),
-)
 
 
 def evaluate(
@@ -43,29 +33,65 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Folder for eval.json and strips of frames to look at.")] = None,
     bank: Annotated[Path | None, typer.Option(help="Held-out speech, .npz; synthesised unless given.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    teacher: Annotated[bool, typer.Option("--teacher", help="Measure the teacher instead of the student.")] = False,
+    minutes: Annotated[int, typer.Option(min=0, help="Measure a call of so many minutes, too.")] = 0,
+    against_teacher: Annotated[bool, typer.Option(help="Compare with the teacher at 30 steps, too.")] = False,
+    report: Annotated[Path | None, typer.Option(help="A page with all figures and plots, .html.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Measure a preset on held-out characters, sentences and voices."""
-    from talkingmachines import avatar
+    from talkingmachines.avatar import load
     from talkingmachines.evaluation.evaluate import evaluate as measure
     from talkingmachines.evaluation.reader import load_reader
+    from talkingmachines.evaluation.report import Album, check_plots, write_report
+    from talkingmachines.teacher import load_teacher
 
+    if teacher and (minutes or against_teacher):
+        raise ConfigError("a long run and a comparison are of the student; leave --teacher out")
     if out is not None:
         make_folder(out)
+    if report is not None:
+        check_plots()
+        make_folder(report.parent)
     reader = load_reader()
     with Console(stderr=True).status(f"loading {preset}"):
-        model = avatar.load(preset, device=device)
+        model = load_teacher(preset, device=device) if teacher else load(preset, device=device)
     speech = heldout_speech(bank)
     look = None if out is None else _strips(out)
     with progress_bar("evaluating") as update:
         figures = measure(model, speech, update, reader=reader, look=look)
-    result: dict[str, object] = {"preset": model.preset.name, **figures}
+    album = Album()
+    if against_teacher:
+        figures["against_teacher"] = _against_teacher(figures, load_teacher(preset, device=device), speech, reader)
+    if minutes:
+        figures["long_run"] = _long_run(model, speech, minutes, reader, album)
+    result: dict[str, Any] = {"preset": model.preset.name, **figures}
     if out is not None:
         _write(out / "eval.json", dumps(result, indent=2))
+    if report is not None:
+        write_report(report, result, album.pictures)
     if json:
         print_json(result)
     else:
         _print_table(figures)
+
+
+def _against_teacher(
+    figures: dict[str, Any], teacher: "Teacher", speech: "SpeechBank", reader: "FaceReader"
+) -> dict[str, Any]:
+    from talkingmachines.evaluation.against import against_teacher
+
+    with progress_bar("the teacher") as update:
+        return against_teacher(figures, teacher, speech, update, reader=reader)
+
+
+def _long_run(
+    avatar: "Avatar", speech: "SpeechBank", minutes: int, reader: "FaceReader", album: "Album"
+) -> dict[str, Any]:
+    from talkingmachines.evaluation.longrun import LongRunConfig, long_run
+
+    with progress_bar(f"a call of {minutes} minutes") as update:
+        return long_run(avatar, speech, update, LongRunConfig(minutes), reader=reader, look=album)
 
 
 def heldout_speech(path: Path | None) -> "SpeechBank":
@@ -108,9 +134,9 @@ def _write(path: Path, text: str) -> None:
 
 
 def _print_table(figures: dict[str, Any]) -> None:
-    table = Table("what", "figure", "measured on")
-    for label, group, name, form, count in ROWS:
-        value = figures[group][name]
-        shown = "not measured" if value is None else form.format(value)
-        table.add_row(label, shown, f"{figures[group][count]} {count.removeprefix('real_')}")
+    from talkingmachines.evaluation.figures import measured
+
+    table = Table("what", "figure", "aim", "measured on")
+    for figure in measured(figures):
+        table.add_row(figure.label, figure.shown(figures), figure.aim, figure.measured_on(figures))
     Console().print(table)

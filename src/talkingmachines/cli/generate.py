@@ -2,9 +2,12 @@
 
 import math
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,10 +16,14 @@ from talkingmachines.cli.console import make_folder, print_json, progress_bar
 from talkingmachines.errors import ConfigError, MediaError
 from talkingmachines.types import FPS
 
+if TYPE_CHECKING:
+    import numpy as np
+
 PresetOption = Annotated[str, typer.Option(help="A preset's name, or a folder with weights.")]
 SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Same seed, same machine: the same video.")]
-StepsOption = Annotated[int | None, typer.Option(min=1, max=1000, help="Denoising steps; more is slower, finer.")]
-GuidanceOption = Annotated[float | None, typer.Option(help="How strictly the lips follow the audio.")]
+TeacherOption = Annotated[bool, typer.Option("--teacher", help="Use the teacher, which is many times slower.")]
+StepsOption = Annotated[int | None, typer.Option(min=1, max=1000, help="The teacher's steps; more is slower, finer.")]
+GuidanceOption = Annotated[float | None, typer.Option(help="How strictly the teacher's lips follow the audio.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -27,12 +34,13 @@ def generate(
     out: Annotated[Path, typer.Option(help="The video to write, .mp4.")],
     preset: PresetOption = "pocket",
     seed: SeedOption = 0,
+    teacher: TeacherOption = False,
     steps: StepsOption = None,
     guidance: GuidanceOption = None,
     json: JsonOption = False,
 ) -> None:
     """Make the character of a picture speak a recording."""
-    make_clip(image, audio, out, preset=preset, seed=seed, steps=steps, guidance=guidance, as_json=json)
+    make_clip(image, audio, out, Maker(preset, teacher, steps, guidance), seed=seed, as_json=json)
 
 
 def demo(
@@ -40,6 +48,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="The video to write, .mp4; its folder is made if need be.")],
     preset: PresetOption = "pocket",
     seed: SeedOption = 0,
+    teacher: TeacherOption = False,
     steps: StepsOption = None,
     guidance: GuidanceOption = None,
     json: JsonOption = False,
@@ -53,42 +62,59 @@ def demo(
         raise ConfigError("this installation lacks the demo's picture or recording; install talkingmachines again")
     make_folder(out.parent)
     with as_file(assets / "demo.png") as image, as_file(recordings / names[0]) as audio:
-        make_clip(image, audio, out, preset=preset, seed=seed, steps=steps, guidance=guidance, as_json=json)
+        make_clip(image, audio, out, Maker(preset, teacher, steps, guidance), seed=seed, as_json=json)
 
 
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
 """Of the shipped recordings; other files beside them say where they come from."""
 
 
-def make_clip(
-    image: Path,
-    audio: Path,
-    out: Path,
-    *,
-    preset: str,
-    seed: int,
-    steps: int | None,
-    guidance: float | None,
-    as_json: bool,
-) -> None:
+@dataclass(frozen=True)
+class Maker:
+    """What makes the clip. steps, guidance: of the teacher alone, its preset's unless given.
+
+    Raises ConfigError for settings that cannot work.
+    """
+
+    preset: str
+    teacher: bool
+    steps: int | None
+    guidance: float | None
+
+    def __post_init__(self) -> None:
+        if not self.teacher and (self.steps is not None or self.guidance is not None):
+            raise ConfigError("--steps and --guidance are settings of the teacher; add --teacher, or leave them out")
+        if self.guidance is not None and not (math.isfinite(self.guidance) and self.guidance >= 0):
+            raise ConfigError(f"--guidance must be a number of at least 0, got {self.guidance}")
+
+    def load(self) -> "tuple[int, Callable[..., Iterator[np.ndarray]]]":
+        """The size of the pictures, and what takes a picture, speech, `seed` and `progress` and makes the clip."""
+        if self.teacher:
+            from talkingmachines.teacher import load_teacher
+
+            teacher = load_teacher(self.preset, device="auto")
+            return teacher.size, partial(teacher.stream_generate, steps=self.steps, guidance=self.guidance)
+        from talkingmachines.avatar import load
+
+        student = load(self.preset, device="auto")
+        return student.size, student.stream_generate
+
+
+def make_clip(image: Path, audio: Path, out: Path, maker: Maker, *, seed: int, as_json: bool) -> None:
     """Checks all inputs and the output before the models load, makes the clip and says how long it took."""
     from talkingmachines import media
 
-    if guidance is not None and not (math.isfinite(guidance) and guidance >= 0):
-        raise ConfigError(f"--guidance must be a number of at least 0, got {guidance}")
     media.check_output(out)
     for given in (image, audio):
         if out.exists() and given.exists() and out.samefile(given):
             raise MediaError(f"{out}: writing there would destroy an input; choose another --out")
     picture, speech = media.read_image(image), media.read_audio(audio)
 
-    from talkingmachines import avatar
-
-    with Console(stderr=True).status(f"loading {preset}"):
-        model = avatar.load(preset, device="auto")
+    with Console(stderr=True).status(f"loading {maker.preset}"):
+        size, make = maker.load()
     started, frames = time.perf_counter(), 0
     with progress_bar("generating") as update:
-        blocks = model.stream_generate(picture, speech, seed=seed, steps=steps, guidance=guidance, progress=update)
+        blocks = make(picture, speech, seed=seed, progress=update)
         frames = media.write_video(out, (frame for block in blocks for frame in block), FPS, speech, media.AI_METADATA)
     took = time.perf_counter() - started
     result = {
@@ -96,8 +122,9 @@ def make_clip(
         "seconds": frames / FPS,
         "frames": frames,
         "fps": FPS,
-        "size": model.size,
-        "preset": preset,
+        "size": size,
+        "preset": maker.preset,
+        "model": "teacher" if maker.teacher else "student",
         "seed": seed,
         "took_seconds": round(took, 3),
         "speed": round(frames / FPS / took, 3),

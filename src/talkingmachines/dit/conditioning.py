@@ -90,3 +90,12 @@ def still_conditioning(
         latents = torch.cat([known, latents[:, :, count:]], 2)
         mask[:, :, :count] = 1
     return Conditioning(latents, mask, audio=audio, mode=mode, face_mask=face_mask)
+
+
+def box_mask(box: tuple[float, float, float, float], rows: int, columns: int) -> Tensor:
+    """[rows, columns] of 0 and 1: the tokens that a box (x0, y0, x1, y1, in fractions) touches."""
+    x0, y0, x1, y1 = box
+    row, column = torch.arange(rows), torch.arange(columns)
+    inside_y = (row + 1 > y0 * rows) & (row < y1 * rows)
+    inside_x = (column + 1 > x0 * columns) & (column < x1 * columns)
+    return (inside_y[:, None] & inside_x[None]).float()

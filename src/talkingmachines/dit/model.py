@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from talkingmachines.attention.masks import sparse_causal_mask
-from talkingmachines.attention.rope import rope_table
+from talkingmachines.attention.rope import RopeTable, rope_table
 from talkingmachines.dit.audio import AudioProjection
 from talkingmachines.dit.block import DiTBlock, attend_all
 from talkingmachines.dit.causal import Past
@@ -116,16 +116,21 @@ class DiT(nn.Module):
         return list(self.blocks)  # type: ignore[arg-type]
 
     def prepare(
-        self, cond: Conditioning, context: PreparedContext | None = None, chunk: int | None = None
+        self,
+        cond: Conditioning,
+        context: PreparedContext | None = None,
+        chunk: int | None = None,
+        rope: RopeTable | None = None,
     ) -> PreparedConditioning:
         """All that the noisy latents and sigma do not change: once for a whole sampling run, or for one chunk.
 
         context: of prepare_context, when it is known already. chunk: latent frames of a chunk, for a causal model
-        that is given all chunks of a window at once; None lets every token see all others.
+        that is given all chunks of a window at once; None lets every token see all others. rope: of the positions,
+        when it is known already.
         """
         B, _, F, H, W = cond.latents.shape
         h, w = H // self.config.patch[1], W // self.config.patch[2]
-        rope = rope_table(self.config.head_width, range(F), h, w, cond.latents.device)
+        rope = rope or rope_table(self.config.head_width, range(F), h, w, cond.latents.device)
         face_mask = None if cond.face_mask is None else cond.face_mask.reshape(B, 1, h * w, 1)
         visible = None
         if chunk is not None:

@@ -1,0 +1,1 @@
+"""A call, live: sound goes in piece by piece, and pictures come out chunk by chunk."""

@@ -1,0 +1,206 @@
+"""A character made to speak by the teacher: a whole clip at a time, in many steps, hearing what is to come."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from talkingmachines.audio.alignment import (
+    audio_windows,
+    frames_in,
+    latent_modes,
+    num_frames,
+    num_latents,
+    pad_to_frames,
+)
+from talkingmachines.audio.features import activity, log_mel
+from talkingmachines.audio.samples import check_samples
+from talkingmachines.dit.conditioning import Conditioning, box_mask, still_conditioning
+from talkingmachines.dit.model import DiT
+from talkingmachines.errors import ConfigError, MediaError
+from talkingmachines.flow.sampler import sample
+from talkingmachines.flow.schedule import sampling_sigmas
+from talkingmachines.media.image import fit_image
+from talkingmachines.precision import choose_device, fast_autocast
+from talkingmachines.presets import Preset
+from talkingmachines.types import FPS
+from talkingmachines.vae.model import CausalVAE
+from talkingmachines.vae.pixels import to_frames, to_tensor
+from talkingmachines.weights import load_weights, read_preset, weights_folder
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Speech:
+    """A recording as the models hear it. features: [1, 1 + 4n, C]; modes: [1, 1 + n]."""
+
+    features: Tensor
+    modes: Tensor
+
+    @classmethod
+    def of(cls, samples: np.ndarray) -> "Speech":
+        """samples: float32 [n], mono 16 kHz, in whole latent frames after padding with silence."""
+        frames = frames_in(num_latents(num_frames(len(samples))))
+        padded = pad_to_frames(samples, frames)
+        features = log_mel(torch.from_numpy(padded)[None])
+        return cls(features, latent_modes(activity(padded))[None])
+
+
+class Teacher:
+    """A preset's teacher, loaded: what the student learns from. Holds weights and nothing that changes."""
+
+    fps = FPS
+
+    def __init__(self, spec: Preset, vae: CausalVAE, teacher: DiT, device: torch.device) -> None:
+        self.preset = spec
+        self.device = device
+        self.vae = vae.to(device).eval().requires_grad_(False)
+        self.teacher = teacher.to(device).eval().requires_grad_(False)
+
+    @property
+    def size(self) -> int:
+        """Height and width of the video in pixels."""
+        return self.preset.size
+
+    def generate(
+        self,
+        image: np.ndarray,
+        speech: np.ndarray,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        face_box: tuple[float, float, float, float] | None = None,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """A clip of the character in `image` saying `speech`.
+
+        image: [H, W, 3] uint8 RGB of any size, cut to a square; speech: float32 [n], mono 16 kHz in [-1, 1].
+        steps, guidance, face_box: the preset's unless given. progress(done, total) counts denoising steps.
+        Returns [T, size, size, 3] uint8, T the fewest frames at 25 fps that last as long as the speech.
+        Raises MediaError for speech that is empty or not finite, ConfigError for settings that cannot work.
+        """
+        blocks = self.stream_generate(
+            image, speech, seed=seed, steps=steps, guidance=guidance, face_box=face_box, progress=progress
+        )
+        return np.concatenate(list(blocks))
+
+    def stream_generate(
+        self,
+        image: np.ndarray,
+        speech: np.ndarray,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        face_box: tuple[float, float, float, float] | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[np.ndarray]:
+        """As `generate`, but yields the clip in blocks of frames as they are made, in constant memory."""
+        check_samples(speech)
+        if not len(speech):
+            raise MediaError("speech must have at least one sample")
+        speech = speech.astype(np.float32)
+        sampling = self.preset.sampling
+        steps = sampling.steps if steps is None else steps
+        guidance = sampling.guidance if guidance is None else guidance
+        if steps < 1 or not np.isfinite(guidance):
+            raise ConfigError(f"steps must be at least 1 and guidance finite, got {steps} and {guidance}")
+        heard = Speech.of(speech)
+        left, state = num_frames(len(speech)), None
+        box = sampling.face_box if face_box is None else face_box
+        for latents in self._windows(image, heard, seed, steps, guidance, box, progress):
+            with fast_autocast(self.device):
+                video, state = self.vae.decode_next(latents, state)
+            frames = to_frames(video)[:left]
+            left -= len(frames)
+            yield frames
+
+    def _windows(
+        self,
+        image: np.ndarray,
+        speech: Speech,
+        seed: int,
+        steps: int,
+        guidance: float,
+        face_box: tuple[float, float, float, float],
+        progress: Progress | None,
+    ) -> Iterator[Tensor]:
+        """Latents [1, C, f, h, w] of one window after the other, without the frames given by the one before."""
+        sampling, generator = self.preset.sampling, torch.Generator().manual_seed(seed)
+        with fast_autocast(self.device):
+            pixels = to_tensor(fit_image(image, self.size)).to(self.device)
+            reference = self.vae.encode_image(pixels).float()
+        total, known = speech.modes.shape[1], reference[:, :, None]
+        starts = window_starts(total, sampling.window, sampling.history)
+        sigmas = sampling_sigmas(steps, sampling.shift)
+        for index, start in enumerate(starts):
+            end = min(start + sampling.window, total)
+            count = known.shape[2]
+            noise = torch.randn(1, *reference.shape[1:2], end - start, *reference.shape[2:], generator=generator)
+            cond, free = self._conditioning(reference, known, speech, start, end, face_box)
+            with fast_autocast(self.device), torch.no_grad():
+                latents = sample(
+                    self.teacher,
+                    noise.to(self.device),
+                    sigmas,
+                    self.teacher.prepare(cond),
+                    self.teacher.prepare(free),
+                    guidance,
+                    _offset(progress, index * steps, len(starts) * steps),
+                )
+            yield latents if index == 0 else latents[:, :, count:]
+            known = latents[:, :, -sampling.history :]
+
+    def _conditioning(
+        self,
+        reference: Tensor,
+        known: Tensor,
+        speech: Speech,
+        start: int,
+        end: int,
+        face_box: tuple[float, float, float, float],
+    ) -> tuple[Conditioning, Conditioning]:
+        """Of latent frames start .. end - 1, with audio and without."""
+        config = self.preset.dit
+        assert config.audio is not None
+        rows, columns = reference.shape[2] // config.patch[1], reference.shape[3] // config.patch[2]
+        heard = speech.features[:, frames_in(start + 1) - 1 : frames_in(end)].to(self.device)
+        conditional = still_conditioning(
+            reference,
+            end - start,
+            config.mask_channels,
+            known,
+            audio_windows(heard, config.audio.window),
+            speech.modes[:, start:end].to(self.device),
+            box_mask(face_box, rows, columns)[None].to(self.device),
+        )
+        return conditional, still_conditioning(reference, end - start, config.mask_channels, known)
+
+
+def window_starts(total: int, window: int, history: int) -> list[int]:
+    """First latent frames of the windows that cover `total`, each sharing `history` with the one before."""
+    starts = [0]
+    while starts[-1] + window < total:
+        starts.append(starts[-1] + window - history)
+    return starts
+
+
+def _offset(progress: Progress | None, before: int, total: int) -> Progress | None:
+    return progress and (lambda done, _: progress(before + done, total))
+
+
+def load_teacher(name_or_path: str = "pocket", *, device: str = "auto") -> Teacher:
+    """A Teacher from a preset's name or a folder of weights.
+
+    Raises ConfigError for an unknown name, CheckpointError for weights that are missing, damaged or foreign.
+    """
+    folder = weights_folder(name_or_path)
+    spec = read_preset(folder, "teacher")
+    vae, teacher = CausalVAE(spec.vae), DiT(spec.dit)
+    load_weights(folder, "vae", vae)
+    load_weights(folder, "teacher", teacher)
+    return Teacher(spec, vae, teacher, choose_device(device))

@@ -1,0 +1,419 @@
+"""Real time without time: the clock is a number, and chunks take as long as the test says."""
+
+import itertools
+import math
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+
+from talkingmachines.dit.model import DiT
+from talkingmachines.errors import MediaError, SessionError
+from talkingmachines.presets import tiny
+from talkingmachines.streaming.engine import Engine
+from talkingmachines.streaming.pacing import LiveCall
+from talkingmachines.streaming.session import Session
+from talkingmachines.streaming.slots import JITTER, MAX_LAG, LiveFrame, Make, Pacer
+from talkingmachines.types import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, VideoFrame
+from talkingmachines.vae.model import CausalVAE
+
+OPENING, CHUNK = 9, 12
+PERIOD = CHUNK / FPS
+
+
+def speech(seconds: float, start: int = 1) -> np.ndarray:
+    """No two samples are the same, and none is silence."""
+    return (np.arange(start, start + round(seconds * SAMPLE_RATE)) / 2**22).astype(np.float32)
+
+
+def picture(chunk: int, frame: int) -> np.ndarray:
+    return np.array([[[chunk // 256, chunk % 256, frame]]], np.uint8)
+
+
+def read(picture: np.ndarray) -> tuple[int, int]:
+    high, low, frame = picture[0, 0].tolist()
+    return 256 * high + low, frame
+
+
+@dataclass
+class Line:
+    """One call, played event by event. took: seconds of chunk n; at: what happens when."""
+
+    took: Callable[[int], float] = lambda chunk: 0.2
+    at: list[tuple[float, Callable[[Pacer], None]]] = field(default_factory=list)
+    pacer: Pacer = field(default_factory=lambda: Pacer(OPENING, CHUNK))
+    played: list[tuple[float, LiveFrame]] = field(default_factory=list)
+    made: list[tuple[float, Make]] = field(default_factory=list)
+
+    def run(self, seconds: float, looks: Callable[[float], bool] = lambda now: True) -> "Line":
+        """looks: whether the one who takes the frames is there."""
+        now, done, events = 0.0, math.inf, sorted(self.at, key=lambda event: event[0])
+        while now <= seconds:
+            if now >= done:
+                chunk = len(self.made) - 1
+                count = len(self.made[-1][1].samples) // SAMPLES_PER_FRAME
+                self.pacer.made(np.stack([picture(chunk, frame) for frame in range(count)]), now)
+                done = math.inf
+            while events and events[0][0] <= now:
+                events.pop(0)[1](self.pacer)
+            while looks(now) and (frame := self.pacer.to_play(now)):
+                self.played.append((now, frame))
+            if make := self.pacer.to_make(now):
+                self.made.append((now, make))
+                done = now + self.took(len(self.made) - 1)
+            coming = [done, self.pacer.play_at(), self.pacer.begin_at(), events[0][0] if events else None, now + 0.1]
+            now = min(time for time in coming if time is not None and time > now)
+        self.check()
+        return self
+
+    def check(self) -> None:
+        """What holds whatever happens."""
+        start = self.played[0][0]
+        pts = [frame.pts for _, frame in self.played]
+        assert pts == sorted(set(pts)) and all(round(at * FPS) / FPS == at for at in pts)
+        for now, frame in self.played:
+            assert now >= start + frame.pts - 1e-5, "before its time"
+            chunk, index = read(frame.pixels)
+            samples = self.made[chunk][1].samples
+            own = samples[index * SAMPLES_PER_FRAME : (index + 1) * SAMPLES_PER_FRAME]
+            np.testing.assert_array_equal(frame.speech, own, "another frame's sound")
+
+    @property
+    def sound(self) -> np.ndarray:
+        return np.concatenate([frame.speech for _, frame in self.played])
+
+    @property
+    def lags(self) -> list[float]:
+        """Of every frame, seconds after its time."""
+        return [now - self.played[0][0] - frame.pts for now, frame in self.played]
+
+    def heard_at(self, sample: float) -> float:
+        """When the frame left that has this sample."""
+        return next(now for now, frame in self.played if np.isclose(frame.speech, sample, atol=1e-9).any())
+
+
+def push(samples: np.ndarray) -> Callable[[Pacer], None]:
+    return lambda pacer: pacer.push(samples)
+
+
+def microphone(seconds: float, start: float, late: Callable[[int], float] = lambda piece: 0.0) -> list:
+    """Pieces of 20 ms, each when its last sample was spoken, or later."""
+    pieces = np.split(speech(seconds), round(seconds * 50))
+    arrive = [start + (index + 1) / 50 + late(index) for index in range(len(pieces))]
+    # One that comes late holds up those after it.
+    return [(float(time), push(piece)) for time, piece in zip(np.maximum.accumulate(arrive), pieces, strict=True)]
+
+
+@pytest.mark.parametrize("took", [0.01, 0.1, 0.3])
+def test_without_speech_it_listens_by_itself(took: float) -> None:
+    line = Line(lambda chunk: took).run(20)
+    assert [frame.pts for _, frame in line.played] == [slot / FPS for slot in range(len(line.played))]
+    assert max(line.lags) < 1e-5 and not line.sound.any()
+    assert len(line.played) > (20 - took) * FPS - 2
+    assert (line.pacer.counts.late, line.pacer.counts.skipped) == (0, 0)
+    # No chunk is begun before it has to be.
+    begun = [time for time, _ in line.made[2:]]
+    assert np.diff(begun) == pytest.approx(PERIOD)
+
+
+def test_speech_comes_out_whole_and_in_order() -> None:
+    said = speech(7.3)
+    cuts = np.sort(np.random.default_rng(0).integers(0, len(said), 40))
+    events = [(0.5 + 0.01 * index, push(piece)) for index, piece in enumerate(np.split(said, cuts))]
+    line = Line(at=[*events, (1.0, Pacer.end_segment)]).run(20)
+    sound = line.sound
+    np.testing.assert_array_equal(sound[sound != 0], said)
+    first, last = np.flatnonzero(sound)[[0, -1]]
+    assert last - first == len(said) - 1, "a gap within the speech"
+    assert line.pacer.counts.late == 0
+
+
+@pytest.mark.parametrize("onset", np.arange(1, 1.5, 0.07).tolist())
+def test_a_microphone_is_heard_soon_and_without_a_gap(onset: float) -> None:
+    took = 0.2
+    line = Line(lambda chunk: took, microphone(3, onset)).run(8)
+    sound = line.sound
+    first, last = np.flatnonzero(sound)[[0, -1]]
+    assert last - first == 3 * SAMPLE_RATE - 1
+    for said in speech(3)[::1600]:
+        spoken = onset + said * 2**22 / SAMPLE_RATE
+        assert line.heard_at(said) - spoken < PERIOD + took + JITTER + 3 / FPS
+    assert line.pacer.counts.late == 0
+
+
+@pytest.mark.parametrize("onset", np.arange(1, 1.5, 0.05).tolist())
+def test_a_microphone_that_stutters_a_little_leaves_no_gap(onset: float) -> None:
+    delays = np.random.default_rng(0).uniform(0, JITTER - 0.021, 200)
+    sound = Line(lambda chunk: 0.2, microphone(3, onset, lambda piece: delays[piece])).run(8).sound
+    first, last = np.flatnonzero(sound)[[0, -1]]
+    assert last - first == 3 * SAMPLE_RATE - 1
+
+
+def test_a_click_is_heard_though_nothing_follows() -> None:
+    line = Line(at=[(1.0, push(speech(0.01)))]).run(4)
+    assert np.count_nonzero(line.sound) == 160
+
+
+def test_little_is_made_in_advance() -> None:
+    line = Line(at=[(0.0, push(speech(30)))]).run(20)
+    for now, _ in line.made[2:]:
+        started = line.played[0][0]
+        begun_by_then = sum(len(make.samples) for time, make in line.made if time <= now) / SAMPLE_RATE
+        assert begun_by_then - (now - started) <= 2 * PERIOD + 1e-5
+    assert line.pacer.counts.late == 0
+
+
+def test_the_end_of_a_segment_does_not_wait_for_more() -> None:
+    begun = {}
+    for ended in (True, False):
+        end = [(1.0, Pacer.end_segment)] if ended else []
+        line = Line(lambda chunk: 0.05, [(1.0, push(speech(0.2))), *end]).run(4)
+        begun[ended] = next(time for time, make in line.made if make.samples.any())
+        assert np.count_nonzero(line.sound) == 3200
+    assert begun[True] < begun[False]
+    # At its beginning, where there is no more to come that would have to follow.
+    [chunk] = [make.samples for _, make in Line(at=[(1.0, push(speech(0.2))), (1.0, Pacer.end_segment)]).run(4).made
+               if make.samples.any()]  # fmt: skip
+    assert chunk[:3200].all() and not chunk[3200:].any()
+
+
+def test_segments_ended_before_the_call_has_begun() -> None:
+    pacer = Pacer(OPENING, CHUNK)
+    said = [speech(0.5), speech(0.1, 100_000)]
+    for one in said:
+        pacer.push(one)
+        pacer.end_segment()
+        pacer.end_segment()
+    line = Line(pacer=pacer).run(4)
+    sound = line.sound
+    np.testing.assert_array_equal(sound[sound != 0], np.concatenate(said))
+    assert [bool(make.samples.any()) for _, make in line.made[:4]] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("at", np.arange(2, 2.6, 0.09).tolist())
+@pytest.mark.parametrize("took", [0.05, 0.3])
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interrupt_shuts_the_mouth_soon(at: float, took: float, times: int) -> None:
+    line = Line(lambda chunk: took, [(0.5, push(speech(10))), *[(at, Pacer.interrupt)] * times]).run(6)
+    after = [(now, frame) for now, frame in line.played if now > at + 1e-5]
+    assert not any(frame.speech.any() for _, frame in after), "speech after the interrupt"
+    cut = next(index for index, (_, make) in enumerate(line.made) if make.after_cut)
+    # Of the chunks made for that speech no frame is played, not even its picture alone.
+    assert all(read(frame.pixels)[0] >= cut for _, frame in after)
+    assert after[0][0] - at <= 2 * took + 1 / FPS + 1e-5
+    assert [make.after_cut for _, make in line.made].count(True) == 1
+    counts = line.pacer.counts
+    assert counts.late == 0 and counts.dropped > 0
+    assert counts.skipped <= 2 * took * FPS + 1
+    assert max(line.lags[-50:]) < 1e-5
+
+
+def test_an_interrupt_while_listening_changes_nothing() -> None:
+    plain = Line().run(6)
+    line = Line(at=[(2.03, Pacer.interrupt), (3.0, Pacer.interrupt)]).run(6)
+    assert [now for now, _ in plain.played] == [now for now, _ in line.played]
+    assert line.pacer.counts.dropped == 0
+
+
+def test_speech_after_an_interrupt_is_new() -> None:
+    new = speech(2, 500_000)
+    events = [(0.5, push(speech(10))), (2.1, Pacer.interrupt), (2.1, push(new)), (2.2, Pacer.end_segment)]
+    line = Line(at=events).run(8)
+    sound = line.sound
+    sound = sound[sound != 0]
+    np.testing.assert_array_equal(sound[-len(new) :], new)
+    np.testing.assert_array_equal(sound[: -len(new)], speech(10)[: len(sound) - len(new)])
+    assert 1 < (len(sound) - len(new)) / SAMPLE_RATE < 1.6
+
+
+def test_a_slow_chunk_is_late_and_caught_up_with() -> None:
+    slow = 6
+    line = Line(lambda chunk: 1.1 if chunk == slow else 0.2, [(0.0, push(speech(12))), (0.0, Pacer.end_segment)])
+    line.run(15)
+    sound = line.sound
+    np.testing.assert_array_equal(sound[sound != 0], speech(12))
+    counts = line.pacer.counts
+    assert counts.skipped == 0 and counts.late == sum(lag > 1e-5 for lag in line.lags) > 0
+    late = np.flatnonzero(np.array(line.lags) > 1e-5)
+    # All in one place, and on time again within three chunks.
+    assert late[-1] - late[0] < 3 * CHUNK
+    assert max(line.lags) < 0.7
+
+
+def test_after_a_standstill_nothing_hurries() -> None:
+    line = Line(lambda chunk: 6.0 if chunk == 6 else 0.2, [(0.0, push(speech(12)))]).run(25)
+    sound = line.sound
+    assert len(sound[sound != 0]) == 12 * SAMPLE_RATE
+    assert max(line.lags) < MAX_LAG and line.pacer.counts.skipped > 4 * FPS
+    gaps = np.diff([now for now, _ in line.played])
+    assert (gaps < 1 / FPS - 1e-5).sum() == 0
+
+
+@pytest.mark.parametrize("speaks", [False, True])
+def test_a_machine_that_is_too_slow(speaks: bool) -> None:
+    """A chunk takes longer than it plays: time is lost, but picture and sound stay together, and order is kept."""
+    line = Line(lambda chunk: 0.6, [(0.0, push(speech(30)))] if speaks else []).run(30)
+    assert max(line.lags) < MAX_LAG + PERIOD
+    assert line.pacer.counts.skipped > 0
+    assert (line.pacer.counts.late > 0) == speaks
+    sound = line.sound
+    np.testing.assert_array_equal(sound, speech(30)[: len(sound)] if speaks else 0 * sound)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_is_late_or_lost(seed: int) -> None:
+    """Audio that stutters and gets lost, chunks of any speed, interrupts: `check` holds, and nothing is said twice."""
+    rng = np.random.default_rng(seed)
+    delays = rng.exponential(0.03, 1000) * (rng.random(1000) < 0.2)
+    events = microphone(12, 0.3, lambda piece: delays[piece])
+    events = [event for event in events if rng.random() > 0.05]
+    if seed % 2:
+        events += [(time, Pacer.interrupt) for time in rng.uniform(1, 12, 3)]
+        events += [(time, Pacer.end_segment) for time in rng.uniform(1, 12, 3)]
+    slow = rng.exponential(0.1, 1000)
+    line = Line(lambda chunk: 0.15 + slow[chunk], events).run(30)
+    sound = line.sound
+    said = sound[sound != 0]
+    assert (np.diff(said) > 0).all()
+    if not seed % 2:
+        assert len(said) == 320 * len(events)
+    assert max(line.lags[-25:]) < 1e-5
+
+
+def test_nobody_looks() -> None:
+    """Frames that nobody takes are kept, few of them; nothing is made until some are taken."""
+    line = Line()
+    line.run(20, looks=lambda now: not 3 < now < 15)
+    begun = [time for time, _ in line.made]
+    assert not any(4 < time < 15 for time in begun)
+    assert max(line.lags[-25:]) < 1e-5
+
+
+# The call around it, with threads.
+
+
+class Clock:
+    """A time that goes on when both threads of a call wait for it."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self._until: dict[int, float] = {}
+
+    def now(self) -> float:
+        return self.time
+
+    def wait(self, changed: threading.Condition, until: float | None) -> None:
+        me = threading.get_ident()
+        self._until[me] = math.inf if until is None else until
+        notified = changed.wait(0.002)
+        if not notified and len(self._until) == 2 and min(self._until.values()) < math.inf:
+            self.time = max(self.time, min(self._until.values()))
+        self._until.pop(me)
+
+
+class FakeSession:
+    def __init__(self, clock: Clock, fails: int = -1) -> None:
+        self.clock, self.fails = clock, fails
+        self.log: list[object] = []
+        self.closed = False
+
+    @property
+    def samples_wanted(self) -> int:
+        return (CHUNK if self.log else OPENING) * SAMPLES_PER_FRAME
+
+    def push_audio(self, pcm: np.ndarray) -> list[VideoFrame]:
+        assert len(pcm) == self.samples_wanted
+        if len(self.log) == self.fails:
+            raise RuntimeError("the models broke")
+        self.log.append(pcm)
+        return [VideoFrame(picture(len(self.log), n), 0.0) for n in range(len(pcm) // SAMPLES_PER_FRAME)]
+
+    def interrupt(self) -> None:
+        self.log.append("interrupt")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) == before
+
+
+def live(fails: int = -1) -> tuple[LiveCall, FakeSession, Clock]:
+    clock = Clock()
+    session = FakeSession(clock, fails)
+    return LiveCall(session, CHUNK, clock), session, clock  # type: ignore[arg-type]
+
+
+def test_a_call_in_fake_time() -> None:
+    call, session, clock = live()
+    said, heard = speech(2), []
+    for index, frame in enumerate(call.frames()):
+        assert clock.now() >= frame.pts - 1e-5
+        heard.append(frame.speech)
+        if index == 30:
+            call.push_audio(said)
+            call.end_segment()
+        if index == 150:
+            call.interrupt()
+        if index == 200:
+            call.close()
+    sound = np.concatenate(heard)
+    np.testing.assert_array_equal(sound[sound != 0], said)
+    assert len(heard) == 201 and session.closed and call.counts.frames == 201
+
+
+def test_an_error_comes_after_the_frames_before_it() -> None:
+    call, session, _ = live(fails=2)
+    seen = 0
+    with pytest.raises(RuntimeError, match="the models broke"):
+        for _ in call.frames():
+            seen += 1
+    assert seen == OPENING + CHUNK and session.closed
+    with pytest.raises(SessionError, match="ended"):
+        call.push_audio(speech(0.1))
+    call.interrupt()
+    call.close()
+
+
+def test_a_call_that_nobody_takes_to_its_end() -> None:
+    call, session, _ = live()
+    frames = call.frames()
+    assert len(list(itertools.islice(frames, 5))) == 5
+    with pytest.raises(SessionError, match="already being taken"):
+        next(call.frames())
+    frames.close()  # type: ignore[attr-defined]
+    assert session.closed
+    with pytest.raises(SessionError, match="ended"):
+        call.end_segment()
+
+
+def test_sound_that_is_none() -> None:
+    call, _, _ = live()
+    with pytest.raises(MediaError, match="NaN"):
+        call.push_audio(np.full(10, np.nan, np.float32))
+    call.close()
+    call.close()
+
+
+def test_a_real_session_in_real_time() -> None:
+    torch.manual_seed(0)
+    spec = tiny()
+    engine = Engine(
+        DiT(spec.dit).eval(), CausalVAE(spec.vae).eval(), spec.chunk, spec.size, torch.device("cpu"), (0, 0, 1, 1)
+    )
+    session = Session(engine, engine.open(np.zeros((64, 64, 3), np.uint8), 0))
+    call = LiveCall(session, 4 * spec.chunk.frames)
+    call.push_audio(speech(0.5))
+    frames = list(itertools.islice(call.frames(), 20))
+    call.close()
+    assert frames[0].pixels.shape == (64, 64, 3)
+    assert np.count_nonzero(np.concatenate([frame.speech for frame in frames])) == 8000
+    with pytest.raises(SessionError, match="closed"):
+        session.push_audio(speech(0.1))
