@@ -14,8 +14,10 @@ from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.data.synthetic.character import sample_character
 from talkingmachines.data.synthetic.draw import draw_clip
 from talkingmachines.errors import ConfigError
+from talkingmachines.evaluation.calls import call_minute
 from talkingmachines.evaluation.clips import CHARACTERS, EvalConfig, listening_clips, speaking_clips
 from talkingmachines.evaluation.evaluate import evaluate, evaluate_vae, strip
+from talkingmachines.evaluation.longrun import Meter
 
 pytest.importorskip("skia")
 
@@ -23,6 +25,7 @@ MakeBank = Callable[[str], SpeechBank]
 SMALL = EvalConfig(
     vae_clips=2, vae_frames=9, speaking_clips=2, speaking_frames=49, listening_clips=2, listening_frames=45
 )
+PICTURE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
 
 class NoisyVAE:
@@ -82,8 +85,13 @@ def test_the_truth_scores_full_marks(bank: SpeechBank) -> None:
     assert lips["closed"] == min(lips["closed_silence"], lips["closed_bilabial"]) > 0.9
     assert lips["closed_bilabial_cases"] > 3 and lips["clips"] == 2 and lips["frames"] == 2 * 49
     assert lips["real_r"] is None and lips["real_clips"] == 0
-    assert figures["identity"] == {"top1": 1.0, "frames": 2 * 49 + 2 * 45, "characters": 64}
-    assert motion["listening"] == pytest.approx(1) and motion["still_clips"] == 0 and motion["clips"] == 2
+    likeness = figures["identity"].pop("likeness")
+    assert figures["identity"] == {"top1": 1.0, "frames": 2 * 49 + 2 * 45, "characters": 64} and 0.6 < likeness < 1
+    assert (
+        motion["listening"] == motion["energy"] == pytest.approx(1)
+        and motion["still_clips"] == 0
+        and motion["clips"] == 2
+    )
     assert motion["blinks_per_minute"] == pytest.approx(motion["truth_blinks_per_minute"], rel=0.35)
     assert figures["background"] == {"sharpness": pytest.approx(1), "sharpness_min": pytest.approx(1), "clips": 4}
     assert counted == [(i + 1, 6) for i in range(6)]
@@ -104,7 +112,8 @@ def test_a_still_picture_is_found_out(bank: SpeechBank) -> None:
 def test_another_character_and_a_washed_out_room_are_found_out(bank: SpeechBank) -> None:
     stranger = draw_clip(sample_character(500), speaking_clips(bank, SMALL)[0].track[:4]) // 4 + 90
     figures = scores(bank, lambda frames: np.resize(stranger, frames.shape))
-    assert figures["identity"]["top1"] < 0.2 and figures["background"]["sharpness"] < 0.8
+    assert figures["identity"]["top1"] < 0.2 and figures["identity"]["likeness"] < 0.5
+    assert figures["background"]["sharpness"] < 0.8
 
 
 def test_autoencoder_alone(bank: SpeechBank) -> None:
@@ -143,35 +152,74 @@ def test_command_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["eval", "--preset", "giant"]) == 2
     assert main(["eval", "--preset", str(tmp_path)]) == 2
     errors = capsys.readouterr().err.splitlines()
-    assert len(errors) == 2 and "giant" in errors[0] and "no teacher weights" in errors[1]
+    assert len(errors) == 2 and "giant" in errors[0] and "no student weights" in errors[1]
+
+
+FIGURES = {
+    "vae": {"psnr_db": 35.0, "border_ratio": 0.9, "clips": 1},
+    "lips": {"r": 0.9, "lag_frames": 0, "closed": 0.95, "real_r": None, "clips": 1, "real_clips": 0},
+    "identity": {"top1": 1.0, "likeness": 0.8, "frames": 9, "characters": 64},
+    "background": {"sharpness": 1.0, "clips": 1},
+    "motion": {"listening": 1.0, "energy": 1.0, "blinks_per_minute": 15.0, "still_clips": 0, "clips": 1},
+}
+
+
+def measured(model: object, speech: SpeechBank, update: object, *, reader: object, look: Any) -> dict[str, Any]:
+    assert speech.split == "heldout" and len(speech) == 6
+    if look:
+        look("speaking-00", np.zeros((9, 64, 64, 3), np.uint8), np.zeros((9, 64, 64, 3), np.uint8))
+    return dict(FIGURES)
+
+
+@pytest.fixture
+def command(tmp_path: Path, make_bank: MakeBank, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The start of a command line that measures nothing in earnest."""
+    bank = tmp_path / "bank.npz"
+    make_bank("heldout").save(bank)
+    for loader in ("avatar.load", "teacher.load_teacher"):
+        monkeypatch.setattr(f"talkingmachines.{loader}", lambda name, device: SimpleNamespace(preset=Actor.preset))
+    monkeypatch.setattr("talkingmachines.evaluation.evaluate.evaluate", measured)
+    return ["eval", "--bank", str(bank)]
 
 
 def test_command_prints_figures_and_writes_strips(
-    tmp_path: Path, make_bank: MakeBank, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    figures = {
-        "vae": {"psnr_db": 35.0, "border_ratio": 0.9, "clips": 1},
-        "lips": {"r": 0.9, "lag_frames": 0, "closed": 0.95, "real_r": None, "clips": 1, "real_clips": 0},
-        "identity": {"top1": 1.0, "frames": 9, "characters": 64},
-        "background": {"sharpness": 1.0, "clips": 1},
-        "motion": {"listening": 1.0, "blinks_per_minute": 15.0, "still_clips": 0, "clips": 1},
-    }
-
-    def measured(model: object, speech: SpeechBank, update: object, *, reader: object, look: Any) -> dict[str, Any]:
-        assert speech.split == "heldout" and len(speech) == 6
-        if look:
-            look("speaking-00", np.zeros((9, 64, 64, 3), np.uint8), np.zeros((9, 64, 64, 3), np.uint8))
-        return figures
-
-    bank = tmp_path / "bank.npz"
-    make_bank("heldout").save(bank)
-    monkeypatch.setattr("talkingmachines.avatar.load", lambda name, device: SimpleNamespace(preset=Actor.preset))
-    monkeypatch.setattr("talkingmachines.evaluation.evaluate.evaluate", measured)
-    assert main(["eval", "--bank", str(bank), "--out", str(tmp_path / "out"), "--json"]) == 0
+    assert main([*command, "--out", str(tmp_path / "out"), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed == {"preset": "actor", **figures}
+    assert printed == {"preset": "actor", **FIGURES}
     assert json.loads((tmp_path / "out" / "eval.json").read_text()) == printed
     assert (tmp_path / "out" / "speaking-00.png").is_file()
-    assert main(["eval", "--bank", str(bank)]) == 0
+    assert main(command) == 0
     table = capsys.readouterr().out
     assert "35.0 dB" in table and "not measured" in table and "95.0%" in table
+
+
+def test_command_measures_a_call_and_compares_when_asked(
+    tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    ratios = {"lips_r": 0.97, "identity": 1.0, "top1": 1.0, "motion": 0.9, "clips": 2, "steps": 30}
+
+    def called(avatar: object, speech: SpeechBank, update: object, config: Any, *, reader: object, look: Any) -> object:
+        look(187, np.zeros((64, 64, 3), np.uint8))
+        gauge = Meter(PICTURE, PICTURE[None], 0, reader, 3)  # type: ignore[arg-type]
+        gauge.add(np.repeat(PICTURE[None], 200, 0))
+        gauge.end_minute(call_minute(speech, 0))
+        return gauge.figures() | {"minutes": config.minutes}
+
+    monkeypatch.setattr("talkingmachines.evaluation.longrun.long_run", called)
+    monkeypatch.setattr("talkingmachines.evaluation.against.against_teacher", lambda *given, **named: ratios)
+    page = tmp_path / "new" / "report.html"
+    assert main([*command, "--minutes", "7", "--against-teacher", "--report", str(page), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["against_teacher"] == ratios and printed["long_run"]["minutes"] == 7
+    assert "A call of 7 minutes" in page.read_text() and "data:image/jpeg" in page.read_text()
+
+
+def test_command_refuses_what_cannot_be(tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--teacher", "--minutes", "1"]) == 2
+    assert main([*command, "--report", str(tmp_path)]) == 2
+    errors = capsys.readouterr().err
+    assert "leave --teacher out" in errors and "this is a folder" in errors
+    assert main([*command, "--minutes", "-1"]) == 2

@@ -35,7 +35,9 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     teacher: Annotated[bool, typer.Option("--teacher", help="Measure the teacher instead of the student.")] = False,
     minutes: Annotated[int, typer.Option(min=0, help="Measure a call of so many minutes, too.")] = 0,
-    against_teacher: Annotated[bool, typer.Option(help="Compare with the teacher at 30 steps, too.")] = False,
+    against_teacher: Annotated[
+        bool, typer.Option("--against-teacher", help="Compare with the teacher at 30 steps, too.")
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="A page with all figures and plots, .html.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
@@ -53,16 +55,19 @@ def evaluate(
     if report is not None:
         check_plots()
         make_folder(report.parent)
+        if report.is_dir():
+            raise ConfigError(f"{report}: this is a folder; --report wants a file, as in {report / 'report.html'}")
     reader = load_reader()
     with Console(stderr=True).status(f"loading {preset}"):
-        model = load_teacher(preset, device=device) if teacher else load(preset, device=device)
+        model: Any = load_teacher(preset, device=device) if teacher else load(preset, device=device)
+        rival = load_teacher(preset, device=device) if against_teacher else None
     speech = heldout_speech(bank)
     look = None if out is None else _strips(out)
     with progress_bar("evaluating") as update:
         figures = measure(model, speech, update, reader=reader, look=look)
     album = Album()
-    if against_teacher:
-        figures["against_teacher"] = _against_teacher(figures, load_teacher(preset, device=device), speech, reader)
+    if rival is not None:
+        figures["against_teacher"] = _against_teacher(figures, rival, speech, reader)
     if minutes:
         figures["long_run"] = _long_run(model, speech, minutes, reader, album)
     result: dict[str, Any] = {"preset": model.preset.name, **figures}

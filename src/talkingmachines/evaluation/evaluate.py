@@ -118,6 +118,7 @@ def evaluate(
         "lips": lips(speaking, listening) | real_lips(real),
         "identity": {
             "top1": float(np.mean(studio.recognised)),
+            "likeness": float(np.mean(studio.alike)),
             "frames": len(studio.recognised),
             "characters": CHARACTERS,
         },
@@ -181,6 +182,7 @@ class _Studio:
         self.avatar, self.reader, self.config, self.look = avatar, reader, config, look
         self.gallery = metrics.identity_vectors(portraits(avatar.size))
         self.recognised: list[bool] = []
+        self.alike: list[float] = []
         self.detail: list[tuple[float, float]] = []
 
     def play(self, name: str, clip: Clip) -> Take:
@@ -203,8 +205,9 @@ class _Studio:
         made = self.avatar.generate(picture, speech, seed=self.config.seed)
         if self.look is not None:
             self.look(name, true, made)
-        found = metrics.nearest(metrics.identity_vectors(made), self.gallery)
-        self.recognised += list(found == character)
+        vectors = metrics.identity_vectors(made)
+        self.recognised += list(metrics.nearest(vectors, self.gallery) == character)
+        self.alike += list(metrics.likeness(vectors, character, self.gallery))
         size = self.avatar.size
         mask = ~metrics.grow(head_mask(sample_character(character), pose, size), round(16 * size / 256))
         mask[round(SHOULDERS * size) :] = False

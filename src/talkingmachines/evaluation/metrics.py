@@ -95,6 +95,15 @@ def nearest(vectors: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     return distance.argmin(1)
 
 
+def likeness(vectors: np.ndarray, own: int, gallery: np.ndarray) -> np.ndarray:
+    """r of identity vectors [T, D] with number `own` of a gallery [N, D], all less the gallery's mean: [T].
+
+    1 is the picture itself; what all faces share does not count.
+    """
+    middle = gallery.mean(0)
+    return np.array([pearson(vector - middle, gallery[own] - middle) for vector in vectors])
+
+
 def gradient_energy(frame: np.ndarray, mask: np.ndarray) -> float:
     """Sum of the squared differences of neighbouring pixels that both lie in mask [H, W] bool; frame: [H, W, 3]."""
     pixels = frame.astype(np.float32)

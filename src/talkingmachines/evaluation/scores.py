@@ -116,18 +116,21 @@ def real_lips(curves: list[dict[int, float]]) -> dict[str, Any]:
 
 
 def motion(speaking: list[Take], listening: list[Take]) -> dict[str, Any]:
-    """Of heads and eyes: energy while listening relative to the drawn truth as the reader sees it; blinks in all."""
-    made = [_energy(take.made) for take in listening]
-    true = [_energy(take.true) for take in listening]
+    """Of heads and eyes: energy while listening, and in all clips, relative to the drawn truth as the reader sees it;
+    blinks in all."""
+    made = [energy(take.made) for take in listening]
+    true = [energy(take.true) for take in listening]
     still = [
         take.drift < 0.5
-        or bool(energy < STILL_SHARE * np.mean(true) and not metrics.count_blinks(take.made["eye_open"]))
-        for take, energy in zip(listening, made, strict=True)
+        or bool(moved < STILL_SHARE * np.mean(true) and not metrics.count_blinks(take.made["eye_open"]))
+        for take, moved in zip(listening, made, strict=True)
     ]
     takes = speaking + listening
+    all_true = sum(energy(take.true) for take in takes)
     minutes = sum(take.clip.num_frames for take in takes) / FPS / 60
     return {
         "listening": float(np.sum(made) / np.sum(true)) if np.sum(true) > 0 else 1.0,
+        "energy": sum(energy(take.made) for take in takes) / all_true if all_true > 0 else 1.0,
         "blinks_per_minute": sum(metrics.count_blinks(t.made["eye_open"]) for t in takes) / minutes,
         "truth_blinks_per_minute": sum(metrics.count_blinks(t.clip.track[:, _EYES]) for t in takes) / minutes,
         "still_clips": sum(still),
@@ -135,5 +138,6 @@ def motion(speaking: list[Take], listening: list[Take]) -> dict[str, Any]:
     }
 
 
-def _energy(reading: dict[str, np.ndarray]) -> float:
+def energy(reading: dict[str, np.ndarray]) -> float:
+    """Motion of head and eyes in readings (or poses) [T] by name: mean variance over time in units of SCALES."""
     return metrics.motion_energy(np.stack([reading[name] for name in _MOTION], 1), _MOTION_SCALES)
