@@ -1,21 +1,26 @@
 """A character that speaks, live: the student that makes it so, and the ways to use it."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import numpy as np
 import torch
 
-from talkingmachines.audio.alignment import num_frames, num_latents
+from talkingmachines.audio.alignment import FRAMES_PER_LATENT, num_frames, num_latents
 from talkingmachines.audio.samples import check_samples
 from talkingmachines.dit.model import DiT
 from talkingmachines.errors import MediaError
 from talkingmachines.media.image import fit_image
+from talkingmachines.placement.pipeline import stream_frames
 from talkingmachines.precision import choose_device
 from talkingmachines.presets import Preset
 from talkingmachines.streaming.engine import Box, Call, Engine
+from talkingmachines.streaming.pacing import LiveCall
 from talkingmachines.streaming.session import Session
 from talkingmachines.types import FPS
+from talkingmachines.vae.build import build_vae
 from talkingmachines.vae.model import CausalVAE
+from talkingmachines.vae.wan import WanVAE
 from talkingmachines.weights import load_weights, read_preset, weights_folder
 
 Progress = Callable[[int, int], None]
@@ -29,12 +34,19 @@ class Avatar:
 
     fps = FPS
 
-    def __init__(self, spec: Preset, vae: CausalVAE, student: DiT, device: torch.device) -> None:
+    def __init__(
+        self,
+        spec: Preset,
+        vae: CausalVAE | WanVAE,
+        student: DiT,
+        device: torch.device,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         self.preset = spec
         self.device = device
         self.vae = vae.to(device).eval().requires_grad_(False)
         self.student = student.to(device).eval().requires_grad_(False)
-        self.engine = Engine(self.student, self.vae, spec.chunk, spec.size, device, spec.sampling.face_box)
+        self.engine = Engine(self.student, self.vae, spec.chunk, spec.size, device, spec.sampling.face_box, dtype)
 
     @property
     def size(self) -> int:
@@ -47,6 +59,10 @@ class Avatar:
         Raises MediaError for anything else.
         """
         return Session(self.engine, self._open(image, seed, None))
+
+    def live(self, image: np.ndarray, seed: int = 0) -> LiveCall:
+        """A session in real time: while nothing is said, the character listens by itself. Raises as `session`."""
+        return LiveCall(self.session(image, seed), FRAMES_PER_LATENT * self.preset.chunk.frames)
 
     def generate(
         self,
@@ -84,14 +100,12 @@ class Avatar:
         call = self._open(image, seed, face_box)
         left = num_frames(len(speech))
         total = -(-num_latents(left) // self.preset.chunk.frames)
-        while left:
-            speech = call.audio.push(speech)
-            call.audio.pad()
-            block = self.engine.decode(call, self.engine.denoise([call]))[:left]
-            left -= len(block)
-            if progress:
-                progress(call.chunk, total)
-            yield block
+        with closing(stream_frames(self.engine, [call], [[speech]])) as chunks:
+            for done, [block] in enumerate(chunks, start=1):
+                yield block[:left]
+                left -= len(block)
+                if progress:
+                    progress(done, total)
 
     def _open(self, image: np.ndarray, seed: int, face_box: Box | None) -> Call:
         given = isinstance(image, np.ndarray)
@@ -101,14 +115,14 @@ class Avatar:
         return self.engine.open(fit_image(image, self.size), seed, face_box)
 
 
-def load(name_or_path: str = "pocket", *, device: str = "auto") -> Avatar:
-    """An Avatar from a preset's name or a folder of weights.
+def load(name_or_path: str = "pocket", *, device: str = "auto", dtype: torch.dtype | None = None) -> Avatar:
+    """An Avatar from a preset's name or a folder of weights. dtype: see Engine.
 
     Raises ConfigError for an unknown name, CheckpointError for weights that are missing, damaged or foreign.
     """
     folder = weights_folder(name_or_path)
     spec = read_preset(folder, "student")
-    vae, student = CausalVAE(spec.vae), DiT(spec.dit)
+    vae, student = build_vae(spec.vae), DiT(spec.dit)
     load_weights(folder, "vae", vae)
     load_weights(folder, "student", student)
-    return Avatar(spec, vae, student, choose_device(device))
+    return Avatar(spec, vae, student, choose_device(device), dtype)

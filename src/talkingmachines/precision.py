@@ -13,9 +13,18 @@ def bf16_instructions() -> list[str]:
     return [name for name in BF16_INSTRUCTIONS if has.get(name)]
 
 
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device has instructions for it; without them it would only be slower."""
+    return torch.bfloat16 if device.type != "cpu" or bf16_instructions() else torch.float32
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Linear layers in `dtype`."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=dtype != torch.float32)
+
+
 def fast_autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 autocast where the device has instructions for it; without them it would only be slower."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu" or bool(bf16_instructions()))
+    return autocast(device, fast_dtype(device))
 
 
 def choose_device(device: str) -> torch.device:

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from talkingmachines.dit.config import AudioConfig, DiTConfig, RefinerConfig
+from talkingmachines.dit.config import AudioConfig, DiTConfig, ImageConfig, RefinerConfig, TextConfig
 from talkingmachines.errors import ConfigError
 from talkingmachines.flow.chunk import ChunkConfig
 from talkingmachines.vae.config import VAEConfig
+from talkingmachines.vae.wan_config import WanVAEConfig
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Preset:
     name: str
     size: int
     dit: DiTConfig
-    vae: VAEConfig = field(default_factory=VAEConfig)
+    vae: VAEConfig | WanVAEConfig = field(default_factory=VAEConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     chunk: ChunkConfig = field(default_factory=ChunkConfig)
 
@@ -84,7 +85,26 @@ def tiny() -> Preset:
     return Preset("tiny", 64, dit, vae, SamplingConfig(steps=2, window=7, history=2), ChunkConfig(frames=2, window=3))
 
 
-PRESETS: dict[str, Callable[[], Preset]] = {"pocket": pocket, "tiny": tiny}
+def wan_14b() -> Preset:
+    """Wan2.1-I2V-14B with audio layers of the MultiTalk family: 18.9 B parameters."""
+    return _wan("wan_14b", width=5120, ffn_width=13824, heads=40, layers=40)
+
+
+def wan_1_3b() -> Preset:
+    """The 1.3 B model in its image-to-video form, with the same audio layers: for consumer GPUs."""
+    return _wan("wan_1_3b", width=1536, ffn_width=8960, heads=12, layers=30)
+
+
+def _wan(name: str, width: int, ffn_width: int, heads: int, layers: int) -> Preset:
+    # The audio layers hear wav2vec2: 12 layers of 768 channels for each video frame.
+    audio = AudioConfig(feature_dim=768, feature_layers=12, window=5, hidden=512, context_tokens=32, width=768)
+    dit = DiTConfig(width, ffn_width, heads, layers, text=TextConfig(), image=ImageConfig(), audio=audio)
+    # 21 latent frames are the 81 video frames that Wan2.1 has learned; steps and shift are its own too.
+    sampling = SamplingConfig(steps=40, shift=5.0, guidance=4.0, window=21)
+    return Preset(name, 512, dit, WanVAEConfig(), sampling, ChunkConfig(frames=3, window=7))
+
+
+PRESETS: dict[str, Callable[[], Preset]] = {"pocket": pocket, "tiny": tiny, "wan_14b": wan_14b, "wan_1_3b": wan_1_3b}
 
 
 def preset(name: str) -> Preset:

@@ -26,8 +26,10 @@ from talkingmachines.media.image import fit_image
 from talkingmachines.precision import choose_device, fast_autocast
 from talkingmachines.presets import Preset
 from talkingmachines.types import FPS
+from talkingmachines.vae.build import build_vae
 from talkingmachines.vae.model import CausalVAE
 from talkingmachines.vae.pixels import to_frames, to_tensor
+from talkingmachines.vae.wan import WanVAE
 from talkingmachines.weights import load_weights, read_preset, weights_folder
 
 Progress = Callable[[int, int], None]
@@ -54,7 +56,7 @@ class Teacher:
 
     fps = FPS
 
-    def __init__(self, spec: Preset, vae: CausalVAE, teacher: DiT, device: torch.device) -> None:
+    def __init__(self, spec: Preset, vae: CausalVAE | WanVAE, teacher: DiT, device: torch.device) -> None:
         self.preset = spec
         self.device = device
         self.vae = vae.to(device).eval().requires_grad_(False)
@@ -200,7 +202,7 @@ def load_teacher(name_or_path: str = "pocket", *, device: str = "auto") -> Teach
     """
     folder = weights_folder(name_or_path)
     spec = read_preset(folder, "teacher")
-    vae, teacher = CausalVAE(spec.vae), DiT(spec.dit)
+    vae, teacher = build_vae(spec.vae), DiT(spec.dit)
     load_weights(folder, "vae", vae)
     load_weights(folder, "teacher", teacher)
     return Teacher(spec, vae, teacher, choose_device(device))

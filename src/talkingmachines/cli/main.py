@@ -7,6 +7,8 @@ import typer
 
 from talkingmachines import __version__
 from talkingmachines.cli import data
+from talkingmachines.cli.bench import bench
+from talkingmachines.cli.convert import convert
 from talkingmachines.cli.distill import distill
 from talkingmachines.cli.doctor import doctor
 from talkingmachines.cli.eval import evaluate
@@ -44,7 +46,9 @@ def build_app() -> typer.Typer:
     app.add_typer(data.app, name="data")
     app.command()(train)
     app.command()(distill)
+    app.command()(convert)
     app.command("eval")(evaluate)
+    app.command()(bench)
     return app
 
 

@@ -27,7 +27,13 @@ from talkingmachines.dit.config import DiTConfig, ImageConfig
 from talkingmachines.dit.layers import LayerNorm, compute_dtype, modulate
 from talkingmachines.dit.refiner import Refiner
 
-SILENT = ("head.head.weight", "audio_cross_attn.proj.weight", "audio_mode.weight", "refiner.conv_out.weight")
+SILENT = (
+    "head.head.weight",
+    "audio_cross_attn.proj.weight",
+    "audio_mode.weight",
+    "refiner.conv_out.weight",
+    "refiner.gated_out.weight",
+)
 """Weights that begin at zero, so that a fresh layer changes nothing."""
 
 MIN_SIGMA = 0.05
@@ -95,8 +101,7 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.layers))
         self.head = Head(config, config.patch[0] * config.patch[1] * config.patch[2])
         if config.refiner:
-            inputs = config.out_channels + 2 * config.latent_channels
-            self.refiner = Refiner(config.refiner, inputs, config.latent_channels)
+            self.refiner = Refiner(config.refiner, config.out_channels, config.latent_channels)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -208,7 +213,7 @@ class DiT(nn.Module):
         if not self.config.refiner:
             return cells
         output = cells[:, : self.config.latent_channels]
-        return output + self.refiner(torch.cat([cells, x, cond.latents.to(x.dtype)], 1)).to(x.dtype)
+        return output + self.refiner(cells, x, cond.latents).to(x.dtype)
 
     def _embed(self, x: Tensor, cond: PreparedConditioning) -> Tensor:
         """Tokens [B, L, D]."""

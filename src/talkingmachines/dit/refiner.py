@@ -30,18 +30,31 @@ class ResidualConv(nn.Module):
 
 
 class Refiner(nn.Module):
-    """Cells [B, inputs, F, H, W] -> [B, outputs, F, H, W]; a fresh one gives zeros."""
+    """What the tokens said, the noisy and the conditioning latents -> what is added to the output.
 
-    def __init__(self, config: RefinerConfig, inputs: int, outputs: int) -> None:
+    Its second path multiplies: values read from the latents by gates read from all. Moving a part of the picture a
+    little, and letting more of the noisy latents through the less noise they have, are products, not sums.
+    A fresh one adds nothing.
+    """
+
+    def __init__(self, config: RefinerConfig, told: int, latents: int) -> None:
         super().__init__()
-        self.conv_in = nn.Conv2d(inputs, config.width, 3, padding=1)
-        self.layers = nn.ModuleList(ResidualConv(config.width) for _ in range(config.layers))
-        self.conv_out = nn.Conv2d(config.width, outputs, 3, padding=1)
+        width, values = config.width, 2 * config.width
+        self.conv_in = nn.Conv2d(told + 2 * latents, width, 3, padding=1)
+        self.layers = nn.ModuleList(ResidualConv(width) for _ in range(config.layers))
+        self.conv_out = nn.Conv2d(width, latents, 3, padding=1)
+        self.values = nn.Conv2d(2 * latents, values, 3, padding=1)
+        self.gates = nn.Conv2d(width, values, 1)
+        self.gated_out = nn.Conv2d(values, latents, 3, padding=1)
 
-    def forward(self, x_BCFHW: Tensor) -> Tensor:
-        frames = x_BCFHW.shape[2]
-        x = x_BCFHW.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        x = self.conv_in(x.to(compute_dtype(x)))
+    def forward(self, told: Tensor, x: Tensor, given: Tensor) -> Tensor:
+        """told [B, told, F, H, W]; x and given, noisy and conditioning latents, and the result [B, C, F, H, W]."""
+        frames, dtype = x.shape[2], compute_dtype(x)
+        cells = torch.cat([x.to(dtype), given.to(dtype), told.to(dtype)], 1)
+        cells = cells.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        h = self.conv_in(cells)
         for layer in self.layers:
-            x = layer(x)
-        return self.conv_out(F.silu(x)).unflatten(0, (-1, frames)).transpose(1, 2)
+            h = layer(h)
+        h = F.silu(h)
+        gated = self.values(cells[:, : 2 * x.shape[1]]) * self.gates(h)
+        return (self.conv_out(h) + self.gated_out(gated)).unflatten(0, (-1, frames)).transpose(1, 2)

@@ -23,7 +23,7 @@ from talkingmachines.dit.few_steps import FewStepDiT
 from talkingmachines.dit.layers import compute_dtype
 from talkingmachines.dit.model import DiT
 from talkingmachines.flow.chunk import ChunkConfig, denoise_chunk
-from talkingmachines.precision import fast_autocast
+from talkingmachines.precision import autocast, fast_dtype
 from talkingmachines.streaming.audio import AudioStream, ChunkAudio
 from talkingmachines.vae.model import CausalVAE, DecoderState
 from talkingmachines.vae.pixels import to_frames, to_tensor
@@ -62,14 +62,22 @@ class Engine:
     same time, for one call too; each of them for one chunk of a call at a time, in order.
 
     student: on `device`; vae: there or on a device of its own. size: height and width of the pictures in pixels;
-    face_box: where calls listen unless they say otherwise.
+    face_box: where calls listen unless they say otherwise. dtype: what the models compute in, bfloat16 or float32;
+    the faster one of the device unless given.
     """
 
     def __init__(
-        self, student: DiT, vae: CausalVAE, chunk: ChunkConfig, size: int, device: torch.device, face_box: Box
+        self,
+        student: DiT,
+        vae: CausalVAE,
+        chunk: ChunkConfig,
+        size: int,
+        device: torch.device,
+        face_box: Box,
+        dtype: torch.dtype | None = None,
     ) -> None:
         self.student, self.vae, self.chunk, self.size = student, vae, chunk, size
-        self.device, self.face_box = device, face_box
+        self.device, self.face_box, self.dtype = device, face_box, dtype or fast_dtype(device)
         side = size // vae.config.spatial_stride
         self._shape = 1, student.config.latent_channels, chunk.frames, side, side
         self._model = FewStepDiT(student, chunk.sigmas, chunk.window, chunk.frames, side, side)
@@ -84,14 +92,14 @@ class Engine:
         config, frames = self.student.config, self.chunk.frames
         assert config.audio is not None, "a student without audio layers cannot hear"
         assert image.shape == (self.size, self.size, 3), (image.shape, self.size)
-        with fast_autocast(self._vae_device):
+        with autocast(self._vae_device, self.dtype):
             reference = self.vae.encode_image(to_tensor(image).to(self._vae_device)).float().to(self.device)
         _, p, q = config.patch
         rows, columns = reference.shape[2] // p, reference.shape[3] // q
         face = box_mask(face_box or self.face_box, rows, columns)[None].to(self.device)
         channels, known = config.mask_channels, reference[:, :, None]
         going_on = still_conditioning(reference, frames, channels, face_mask=face)
-        with fast_autocast(self.device):
+        with autocast(self.device, self.dtype):
             context = self.student.prepare_context(going_on)
             cache = self._model.empty_cache(1, compute_dtype(self.student.head.head.weight))
         return Call(
@@ -122,7 +130,7 @@ class Engine:
         heard = [call.audio.take() for call in calls]
         steps = self.chunk.steps
         noise = torch.cat([torch.randn(steps, *self._shape, generator=call.generator) for call in calls], 1)
-        with fast_autocast(self.device):
+        with autocast(self.device, self.dtype):
             cond = self.student.prepare(
                 self._conditioning(calls, heard),
                 _joined_contexts([call.context for call in calls]),
@@ -149,7 +157,7 @@ class Engine:
         """The video [T, H, W, 3] uint8 of one chunk [1, C, f, h, w] of `denoise`: 1 + 4(f - 1) frames of chunk 0,
         4f of any other.
         """
-        with fast_autocast(self._vae_device):
+        with autocast(self._vae_device, self.dtype):
             video, call.decoder = self.vae.decode_next(latents.to(self._vae_device), call.decoder)
         return to_frames(video)
 

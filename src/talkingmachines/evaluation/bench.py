@@ -1,0 +1,253 @@
+"""How fast an avatar is. Each figure has a pass of its own, so that no stopwatch slows the pass that counts frames.
+
+1. First frames: calls are opened, given the sound of their first chunk, and timed until its frames are there.
+2. Stages: chunks are made one stage after the other, and each part is timed.
+3. Throughput: chunks are made by the pipeline, without end, and only their arrival is noted.
+
+Before each pass some chunks are made that do not count.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from talkingmachines.audio.alignment import FRAMES_PER_LATENT, frames_in
+from talkingmachines.avatar import Avatar
+from talkingmachines.dit.model import DiT
+from talkingmachines.errors import ConfigError
+from talkingmachines.evaluation.evaluate import shipped_recordings
+from talkingmachines.evaluation.machine import machine, memory_mb, peak_memory_mb
+from talkingmachines.media.audio import read_audio
+from talkingmachines.media.image import fit_image
+from talkingmachines.placement.pipeline import places, stream_frames
+from talkingmachines.presets import preset
+from talkingmachines.streaming.engine import Call, Engine
+from talkingmachines.types import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from talkingmachines.vae.build import build_vae
+
+Progress = Callable[[int, int], None]
+
+PAUSE = 1.0
+"""Seconds of silence after each recording."""
+
+MINUTE = 60.0
+"""Growth compares the last minute with the first, or the last tenth of what is too short for that."""
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """seconds: of video, of each session, after the warm-up; sessions: calls made together, in one pass per step;
+    openings: calls whose first frame is timed; staged: chunks timed stage by stage.
+    """
+
+    seconds: float = 30.0
+    sessions: int = 1
+    openings: int = 5
+    staged: int = 12
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0 or min(self.sessions, self.openings, self.staged) < 1:
+            raise ConfigError(f"seconds, sessions, openings and chunks must be positive, got {self}")
+
+
+def random_avatar(name: str, device: torch.device, dtype: torch.dtype | None = None) -> Avatar:
+    """The preset's models with random weights: as fast as trained ones, and of no other use."""
+    spec = preset(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Avatar(spec, build_vae(spec.vae), DiT(spec.dit), device, dtype)
+
+
+def bench(
+    avatar: Avatar, image: np.ndarray, config: BenchConfig | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """All figures, ready for JSON. image: [H, W, 3] uint8; progress(done, total) counts chunks.
+
+    Times are in seconds of the clock on the wall, but for those called ms.
+    """
+    config = config or BenchConfig()
+    bench_calls = _Calls(avatar.engine, fit_image(image, avatar.size), config.sessions)
+    first = _first_frame(bench_calls, config.openings)
+    stages = _stages(bench_calls, config.staged)
+    arrivals, memory = _throughput(bench_calls, config.seconds, progress)
+    chunk_s = np.diff(arrivals)
+    frames = bench_calls.chunk_frames * config.sessions * len(chunk_s)
+    fps = frames / float(arrivals[-1] - arrivals[0])
+    denoiser, decoder = places(avatar.engine)
+    return {
+        "preset": avatar.preset.name,
+        "size": avatar.size,
+        "dtype": str(avatar.engine.dtype).removeprefix("torch."),
+        "device": str(avatar.device),
+        "sessions": config.sessions,
+        "seconds": round(len(chunk_s) * bench_calls.chunk_frames / FPS, 2),
+        "warmup_chunks": bench_calls.warmup,
+        "fps": round(fps, 2),
+        "real_time_factor": round(fps / FPS / config.sessions, 3),
+        "first_frame_s": round(first, 4),
+        "chunk_ms": {f"p{share}": round(float(np.percentile(chunk_s, share)) * 1000, 2) for share in (50, 95, 99)},
+        "stage_ms": {name: round(seconds * 1000, 2) for name, seconds in stages.items()},
+        "growth": growth(chunk_s, memory[1:], bench_calls.chunk_frames / FPS),
+        "peak_memory_mb": round(peak_memory_mb(avatar.device), 1),
+        "machine": machine(avatar.device) | {"stage_threads": [denoiser.threads, decoder.threads]},
+    }
+
+
+def growth(chunk_s: np.ndarray, memory: np.ndarray, chunk_length: float) -> dict[str, float]:
+    """Medians of the end over those of the beginning; part_seconds: how much of the video these are.
+
+    chunk_s, memory: of each chunk, which lasts chunk_length seconds.
+    """
+    part = min(round(MINUTE / chunk_length), len(chunk_s) // 2 or 1)
+    if len(chunk_s) * chunk_length < 2 * MINUTE:
+        part = max(1, len(chunk_s) // 10)
+    pairs = {"chunk_time": chunk_s, "memory": memory}
+    ratios = {name: float(np.median(of[-part:]) / np.median(of[:part])) for name, of in pairs.items()}
+    return {name: round(ratio, 4) for name, ratio in ratios.items()} | {"part_seconds": round(part * chunk_length, 2)}
+
+
+def looped_speech() -> np.ndarray:
+    """A shipped recording and a pause, float32 [n], to be heard again and again."""
+    recordings = shipped_recordings()
+    if not recordings:
+        raise ConfigError("this installation lacks the shipped recordings; install talkingmachines again")
+    return np.pad(read_audio(recordings[0]), (0, round(PAUSE * SAMPLE_RATE)))
+
+
+class _Calls:
+    """Calls that go in step, and their sound. Each session begins at another place of the recording."""
+
+    def __init__(self, engine: Engine, image: np.ndarray, sessions: int) -> None:
+        self.engine, self.sessions, self._image = engine, sessions, image
+        self._speech = looped_speech()
+        self.opening_frames = frames_in(engine.chunk.frames)
+        self.chunk_frames = FRAMES_PER_LATENT * engine.chunk.frames
+        # Until the window has slid, chunks see fewer others and are faster.
+        self.warmup = engine.chunk.window + 2
+
+    def open(self, seed: int = 0) -> list[Call]:
+        return [self.engine.open(self._image, seed + session) for session in range(self.sessions)]
+
+    def pieces(self) -> Iterator[list[np.ndarray]]:
+        """The sound of one chunk after the other, for ever."""
+        position, count = 0, self.opening_frames * SAMPLES_PER_FRAME
+        starts = [session * len(self._speech) // self.sessions for session in range(self.sessions)]
+        while True:
+            yield [
+                self._speech.take(range(start + position, start + position + count), mode="wrap") for start in starts
+            ]
+            position, count = position + count, self.chunk_frames * SAMPLES_PER_FRAME
+
+    def make(self, calls: list[Call], watch: "_Watch") -> None:
+        """The next chunk of all calls, whose sound is there."""
+        with watch.part("denoise"):
+            latents = self.engine.denoise(calls)
+        for row, call in enumerate(calls):
+            with watch.part("decode"):
+                self.engine.decode(call, latents[row : row + 1])
+
+
+class _Watch:
+    """Seconds spent in each part, on devices that work on their own as well."""
+
+    def __init__(self, devices: set[torch.device]) -> None:
+        self._devices = [device for device in devices if device.type == "cuda"]
+        self._began: list[float] = []
+        self.spent: dict[str, float] = {}
+
+    def now(self) -> float:
+        for device in self._devices:
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    def begin(self) -> None:
+        self._began.append(self.now())
+
+    def end(self, name: str) -> None:
+        self.spent[name] = self.spent.get(name, 0.0) + self.now() - self._began.pop()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        self.begin()
+        yield
+        self.end(name)
+
+    @contextmanager
+    def module(self, module: nn.Module, name: Callable[[], str]) -> Iterator[None]:
+        """Times every pass of `module`."""
+        hooks = [
+            module.register_forward_pre_hook(lambda *_: self.begin()),
+            module.register_forward_hook(lambda *_: self.end(name())),
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _watch(engine: Engine) -> _Watch:
+    return _Watch({engine.device, engine.vae.latent_mean.device})
+
+
+def _first_frame(calls: _Calls, openings: int) -> float:
+    """Seconds from the sound of the first chunk to its frames, as a session makes them; the median."""
+    took = []
+    for opening in range(openings + 1):
+        opened = calls.open(opening)
+        for call, samples in zip(opened, next(calls.pieces()), strict=True):
+            call.audio.push(samples)
+        watch = _watch(calls.engine)
+        with watch.part("all"):
+            calls.make(opened, watch)
+        took.append(watch.spent["all"])
+    return median(took[1:])
+
+
+def _stages(calls: _Calls, chunks: int) -> dict[str, float]:
+    """Median seconds of each part of a chunk of all calls; their sum is a chunk made without the pipeline.
+
+    audio: features of the sound, and all else that comes before a pass; transfer: from the decoder's output to
+    pixels in the processor's memory.
+    """
+    engine, opened = calls.engine, calls.open()
+    steps = [f"dit_step_{step + 1}" for step in range(engine.chunk.steps)]
+    seen: list[dict[str, float]] = []
+    for index, pieces in enumerate(calls.pieces()):
+        if index == calls.warmup + chunks:
+            break
+        watch, step = _watch(engine), iter(steps)
+        with watch.part("push"):
+            for call, samples in zip(opened, pieces, strict=True):
+                call.audio.push(samples)
+        # Calls in step share every pass, so the model is passed once per step.
+        with watch.module(engine.student, partial(next, step)), watch.module(engine.vae.decoder, lambda: "decoder"):
+            calls.make(opened, watch)
+        spent = watch.spent
+        passes = {name: spent[name] for name in steps}
+        audio = spent["push"] + spent["denoise"] - sum(passes.values())
+        transfer = spent["decode"] - spent["decoder"]
+        seen.append({"audio": audio, **passes, "decode": spent["decoder"], "transfer": transfer})
+    return {name: median(one[name] for one in seen[calls.warmup :]) for name in seen[0]}
+
+
+def _throughput(calls: _Calls, seconds: float, progress: Progress | None) -> tuple[np.ndarray, np.ndarray]:
+    """When each chunk came out of the pipeline, [n + 1], and the memory in use then, in megabytes."""
+    wanted = max(2, round(seconds * FPS / calls.chunk_frames))
+    total = calls.warmup + wanted + 1
+    arrivals, memory = np.zeros(total), np.zeros(total)
+    with closing(stream_frames(calls.engine, calls.open(), calls.pieces())) as chunks:
+        for index, _ in zip(range(total), chunks, strict=False):
+            arrivals[index] = time.perf_counter()
+            memory[index] = memory_mb(calls.engine.device)
+            if progress:
+                progress(index + 1, total)
+    return arrivals[calls.warmup :], memory[calls.warmup :]

@@ -1,0 +1,53 @@
+"""What figures of speed were measured on, and the memory of this process."""
+
+import os
+import platform
+import resource
+import sys
+from pathlib import Path
+
+import torch
+
+_MB = 1e6
+
+
+def machine(device: torch.device) -> dict[str, object]:
+    """Processor, cores that this process may use, torch, its threads, and the GPU where one is used."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found: dict[str, object] = {
+        "cpu": cpu_model(),
+        "cores": cores,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    if device.type == "cuda":
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def cpu_model() -> str:
+    """As the system calls it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def memory_mb(device: torch.device) -> float:
+    """In use now, in megabytes: of the device on CUDA, of this process otherwise."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device) / _MB
+    pages = Path("/proc/self/statm")
+    if not pages.exists():
+        return peak_memory_mb(device)
+    return int(pages.read_text().split()[1]) * resource.getpagesize() / _MB
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The most that was in use since the process began, in megabytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / _MB
+    # In kilobytes, but on a Mac in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MB

@@ -1,0 +1,130 @@
+"""A call in real time: speech from any thread, pictures with their sound when their time has come."""
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+
+from talkingmachines.audio.samples import check_samples
+from talkingmachines.errors import SessionError
+from talkingmachines.streaming.clock import Clock, MonotonicClock
+from talkingmachines.streaming.session import Session
+from talkingmachines.streaming.slots import LiveCounts, LiveFrame, Make, Pacer
+from talkingmachines.types import SAMPLES_PER_FRAME
+
+
+class LiveCall:
+    """A session against a clock. While no speech comes the character listens, by itself.
+
+    Speech is pushed at any time, from any thread. One thread iterates over `frames`; the chunks are made on a thread
+    of the call's own. When to make and to play what is decided by `Pacer`, which says what that means for latency.
+
+    chunk: video frames of every chunk but the first, whose number the session knows.
+    """
+
+    def __init__(self, session: Session, chunk: int, clock: Clock | None = None) -> None:
+        self._session, self._clock = session, clock or MonotonicClock()
+        self._pacer = Pacer(session.samples_wanted // SAMPLES_PER_FRAME, chunk)
+        self._changed = threading.Condition()
+        self._maker: threading.Thread | None = None
+        self._closed = False
+        self._failure: BaseException | None = None
+
+    @property
+    def counts(self) -> LiveCounts:
+        return self._pacer.counts
+
+    def push_audio(self, pcm: np.ndarray) -> None:
+        """Speech that goes on where the last push ended: float32 [n], mono 16 kHz, any n, cut to [-1, 1].
+
+        It may come faster than it is spoken; what waits is kept. Raises MediaError for anything else, SessionError
+        when the call has ended.
+        """
+        check_samples(pcm)
+        with self._changed:
+            self._check_open()
+            self._pacer.push(np.clip(pcm, -1, 1).astype(np.float32))
+            self._changed.notify_all()
+
+    def end_segment(self) -> None:
+        """No more speech is coming now, so the last of it does not wait for more. Raises SessionError at the end."""
+        with self._changed:
+            self._check_open()
+            self._pacer.end_segment()
+            self._changed.notify_all()
+
+    def interrupt(self) -> None:
+        """Drops the speech that was not played yet, and the frames that were made for it.
+
+        The picture stands still until a chunk of silence has been made: the time of one chunk, or of nearly two when
+        one is at hand. Harmless when repeated, and when the call has ended.
+        """
+        with self._changed:
+            self._pacer.interrupt()
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Ends the call and its session; `frames` ends. Waits for the chunk at hand. Harmless when repeated."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._session.close()
+        if self._maker:
+            self._maker.join()
+
+    def frames(self) -> Iterator[LiveFrame]:
+        """Each frame when its time has come, not before. The call begins with the first; to end this is to close it.
+
+        What goes wrong in the models is raised here, after the frames that were made before it.
+        """
+        with self._changed:
+            self._check_open()
+            if self._maker:
+                raise SessionError("this call's frames are already being taken; open another call")
+            self._maker = threading.Thread(target=self._make_chunks, daemon=True)
+            self._maker.start()
+        try:
+            while (frame := self._next_frame()) is not None:
+                yield frame
+        finally:
+            self.close()
+
+    def _next_frame(self) -> LiveFrame | None:
+        """Waited for; None when the call is closed."""
+        with self._changed:
+            while not self._closed:
+                if frame := self._pacer.to_play(self._clock.now()):
+                    self._changed.notify_all()
+                    return frame
+                at = self._pacer.play_at()
+                if at is None and self._failure:
+                    raise self._failure
+                self._clock.wait(self._changed, at)
+        return None
+
+    def _make_chunks(self) -> None:
+        try:
+            while wanted := self._next_chunk():
+                if wanted.after_cut:
+                    self._session.interrupt()
+                pixels = np.stack([frame.pixels for frame in self._session.push_audio(wanted.samples)])
+                with self._changed:
+                    self._pacer.made(pixels, self._clock.now())
+                    self._changed.notify_all()
+        except BaseException as error:  # it belongs to whoever takes the frames
+            with self._changed:
+                self._failure = error
+                self._changed.notify_all()
+
+    def _next_chunk(self) -> Make | None:
+        """Waited for; None when the call is closed."""
+        with self._changed:
+            while not self._closed:
+                if wanted := self._pacer.to_make(self._clock.now()):
+                    return wanted
+                self._clock.wait(self._changed, self._pacer.begin_at())
+        return None
+
+    def _check_open(self) -> None:
+        if self._closed or self._failure:
+            raise SessionError("this call has ended; open another") from self._failure

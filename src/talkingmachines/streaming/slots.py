@@ -1,0 +1,259 @@
+"""When to make which chunk, and when to play which frame: a call in real time, decided without waiting.
+
+Time is cut into slots of 1 / 25 s, counted from the moment at which the first frame is there. A frame has a slot, and
+takes the 640 samples of sound that belong to it along, so picture and sound cannot drift apart.
+
+A chunk is begun as late as it can be so that its frames are there in time, and earlier only if there is speech for
+all of it. So little is made in advance: at most a chunk besides the one that plays. Speech that comes as it is spoken
+leaves between L and L + one chunk after it came, where L is how long a chunk takes to make, and MARGIN and JITTER.
+Speech that comes faster, from its second chunk on, waits only for what is before it.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from talkingmachines.types import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+
+MARGIN = 1 / FPS
+"""Seconds by which a chunk is to be there before its first frame is due."""
+
+MAX_LAG = 1.0
+"""Seconds that speech may come late and be caught up with. After more, time has been lost and nothing hurries."""
+
+JITTER = 0.04
+"""Seconds of speech that are kept back when it begins: what comes later by no more than that leaves no gap in it."""
+
+FORGET = 0.1
+"""The part of an earlier, slower chunk's time that is forgotten with every chunk."""
+
+_TICK = 1e-6
+"""Seconds; times that differ by less are the same."""
+
+
+@dataclass(frozen=True)
+class LiveFrame:
+    """A picture and its sound. pixels: [H, W, 3] uint8; pts: seconds, its slot / 25; speech: float32 [640].
+
+    spoken: how many of these samples were pushed, the others are silence; cuts: interruptions until it was played.
+    """
+
+    pixels: np.ndarray
+    pts: float
+    speech: np.ndarray
+    spoken: int
+    cuts: int
+
+
+@dataclass(frozen=True)
+class Make:
+    """A chunk to make now. samples: float32 [640 * T]; after_cut: what was said before it has been interrupted."""
+
+    samples: np.ndarray
+    after_cut: bool
+
+
+@dataclass
+class LiveCounts:
+    """What happened so far. frames: played; late: those among them that were not there at their time; dropped:
+    made for speech that was interrupted; skipped: slots in which nothing was played; filled: samples of silence put
+    where speech was lacking.
+    """
+
+    frames: int = 0
+    late: int = 0
+    dropped: int = 0
+    skipped: int = 0
+    filled: int = 0
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A frame to be played. spoken: as in LiveFrame; chunk: which it belongs to."""
+
+    slot: int
+    pixels: np.ndarray
+    speech: np.ndarray
+    spoken: int
+    chunk: int
+
+
+@dataclass
+class _Making:
+    """A chunk being made. samples: [640 * T]; spoken: [T], as in LiveFrame; since: when it was begun."""
+
+    samples: np.ndarray
+    spoken: np.ndarray
+    since: float
+    dropped: bool = False
+
+
+class _Speech:
+    """Samples that wait, each known to be pushed or filled in."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._pieces: deque[tuple[np.ndarray, bool]] = deque()
+
+    def add(self, samples: np.ndarray, spoken: bool) -> None:
+        if len(samples):
+            self._pieces.append((samples, spoken))
+            self.count += len(samples)
+
+    def take(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first `count` samples, and bool [count]: whether they were pushed."""
+        samples, spoken, done = np.zeros(count, np.float32), np.zeros(count, bool), 0
+        while done < count:
+            piece, pushed = self._pieces.popleft()
+            used = piece[: count - done]
+            samples[done : done + len(used)], spoken[done : done + len(used)] = used, pushed
+            done += len(used)
+            if len(used) < len(piece):
+                self._pieces.appendleft((piece[len(used) :], pushed))
+        self.count -= count
+        return samples, spoken
+
+    def clear(self) -> None:
+        self._pieces.clear()
+        self.count = 0
+
+
+@dataclass
+class Pacer:
+    """The decisions of one live call. It knows no clock, thread or model: `now` is always handed in, in seconds.
+
+    opening, chunk: video frames of the first chunk and of every other.
+    """
+
+    opening: int
+    chunk: int
+    counts: LiveCounts = field(default_factory=LiveCounts)
+
+    def __post_init__(self) -> None:
+        self._speech = _Speech()
+        self._ready: deque[_Ready] = deque()
+        self._making: _Making | None = None
+        self._made = 0  # chunks
+        self._began: float | None = None  # the time of slot 0
+        self._slot = 0  # of the next frame to be made
+        self._took = 0.0  # seconds to make a chunk, of the slow ones
+        self._flowing = False  # the last sample of the last chunk was pushed
+        self._kept = 0  # samples kept back when speech began
+        self._cut = False  # there was an interrupt since the last chunk was begun
+        self._cuts = 0  # interrupts
+
+    def push(self, samples: np.ndarray) -> None:
+        """Speech that goes on where the last push ended: float32 [n]."""
+        self._speech.add(samples, True)
+
+    def end_segment(self) -> None:
+        """No more speech is coming now: the last of it does not wait for its chunk to be full."""
+        size = self._samples_wanted()
+        while size < self._speech.count:
+            size += self.chunk * SAMPLES_PER_FRAME
+        if self._speech.count:
+            missing = size - self._speech.count
+            self._speech.add(np.zeros(missing, np.float32), False)
+            self.counts.filled += missing
+
+    def interrupt(self) -> None:
+        """Drops all speech that was not played, and the frames that were made for it; harmless when repeated.
+
+        Frames of silence stay. When all that was ready is dropped nothing plays until a new chunk has been made. That
+        is begun at once, or when the one at hand is done.
+        """
+        self._speech.clear()
+        self._flowing, self._cut = False, True
+        self._cuts += 1
+        if self._making and self._making.spoken.any():
+            self._making.dropped = True
+        if not self._ready:
+            return
+        kept: deque[_Ready] = deque()
+        first, gone = self._ready[0].slot, -1
+        for frame in self._ready:
+            gone = frame.chunk if frame.spoken else gone
+            if frame.chunk != gone:
+                kept.append(replace(frame, slot=first + len(kept)))
+        self.counts.dropped += len(self._ready) - len(kept)
+        self._ready, self._slot = kept, first + len(kept)
+
+    def to_play(self, now: float) -> LiveFrame | None:
+        """The next frame if its time has come; it counts as played."""
+        at = self.play_at()
+        if at is None or now < at - _TICK:
+            return None
+        frame = self._ready.popleft()
+        self.counts.frames += 1
+        return LiveFrame(frame.pixels, frame.slot / FPS, frame.speech, frame.spoken, self._cuts)
+
+    def to_make(self, now: float) -> Make | None:
+        """The next chunk if it is time to begin it; `made` has to follow."""
+        begin = self.begin_at()
+        if begin is None or now < begin - _TICK:
+            return None
+        samples, spoken = self._next_chunk()
+        self._making = _Making(samples, np.sum(spoken.reshape(-1, SAMPLES_PER_FRAME), axis=1), now)
+        self._flowing, after_cut, self._cut = bool(spoken[-1]), self._cut, False
+        return Make(samples, after_cut)
+
+    def made(self, frames: np.ndarray, now: float) -> None:
+        """The chunk asked for last is there: uint8 [T, H, W, 3]."""
+        making, self._making = self._making, None
+        assert making and len(frames) == len(making.spoken), "not the chunk that was asked for"
+        took = now - making.since
+        self._took = max(took, self._took + FORGET * (took - self._took))
+        self._made += 1
+        if self._began is None:
+            self._began = now
+        if making.dropped:
+            self.counts.dropped += len(frames)
+            return
+        lag = now - self._due(self._slot)
+        if lag > _TICK and (lag > MAX_LAG or not making.spoken.any()):
+            # Nobody waits for silence that is late, and speech that is very late is not hurried through.
+            skipped = math.ceil((lag - _TICK) * FPS)
+            self._slot += skipped
+            self.counts.skipped += skipped
+        sound = making.samples.reshape(-1, SAMPLES_PER_FRAME)
+        for pixels, speech, spoken in zip(frames, sound, making.spoken, strict=True):
+            self.counts.late += self._due(self._slot) < now - _TICK
+            self._ready.append(_Ready(self._slot, pixels, speech, int(spoken), self._made))
+            self._slot += 1
+
+    def play_at(self) -> float | None:
+        """When `to_play` has a frame next, as things are now."""
+        return self._due(self._ready[0].slot) if self._ready else None
+
+    def begin_at(self) -> float | None:
+        """When `to_make` has a chunk next, as things are now; minus infinity: it has one."""
+        if self._making or len(self._ready) >= self.chunk:
+            return None
+        if self._began is None or self._speech.count >= self._samples_wanted():
+            return -math.inf
+        return self._due(self._slot) - self._took - MARGIN
+
+    def _next_chunk(self) -> tuple[np.ndarray, np.ndarray]:
+        """Samples [640 * T] and bool [640 * T], whether they were pushed. What is missing is filled with silence."""
+        wanted, there = self._samples_wanted(), self._speech.count
+        begins = there < wanted and not self._flowing
+        if begins:
+            # Unless nothing has come since the last chunk, for which as much was kept back.
+            self._kept = 0 if there == self._kept else min(there, round(JITTER * SAMPLE_RATE))
+        samples, spoken = self._speech.take(min(wanted, there - self._kept * begins))
+        missing = wanted - len(samples)
+        self.counts.filled += missing
+        # Speech that begins ends with its chunk, so that what is still to come of it follows without a gap.
+        before, after = (missing, 0) if begins else (0, missing)
+        return np.pad(samples, (before, after)), np.pad(spoken, (before, after))
+
+    def _due(self, slot: int) -> float:
+        assert self._began is not None
+        return self._began + slot / FPS
+
+    def _samples_wanted(self) -> int:
+        """Of the next chunk to be begun."""
+        begun = self._made + (self._making is not None)
+        return (self.chunk if begun else self.opening) * SAMPLES_PER_FRAME
