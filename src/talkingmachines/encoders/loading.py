@@ -1,0 +1,50 @@
+"""Models of the transformers library, from a folder or from the hub, for as long as they are needed."""
+
+import gc
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from talkingmachines.errors import CheckpointError, MissingPackageError
+
+
+def transformers_class(name: str) -> Any:
+    """A class of transformers. Raises MissingPackageError if the library is missing or too old."""
+    try:
+        return getattr(importlib.import_module("transformers"), name)
+    except (ImportError, AttributeError) as error:
+        raise MissingPackageError(
+            "encoders of text, pictures and speech need transformers; install it with: pip install 'transformers>=5'"
+        ) from error
+
+
+def from_pretrained(class_name: str, source: str | Path, subfolder: str = "", **options: Any) -> Any:
+    """What `source` holds: a folder on disk, or a name on the hub, which transformers downloads.
+
+    Raises CheckpointError if there is nothing of the kind.
+    """
+    try:
+        return transformers_class(class_name).from_pretrained(str(source), subfolder=subfolder, **options)
+    except (OSError, ValueError) as error:
+        place = f"{source}/{subfolder}" if subfolder else str(source)
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{place} holds no {class_name}: {reason}") from error
+
+
+@contextmanager
+def for_a_moment(
+    class_name: str, source: str | Path, subfolder: str, device: torch.device, dtype: torch.dtype
+) -> Iterator[Any]:
+    """A model for inference on `device`, whose memory is given back at the end: umT5 alone takes 11 GB."""
+    model = from_pretrained(class_name, source, subfolder, dtype=dtype)
+    try:
+        yield model.to(device).eval().requires_grad_(False)
+    finally:
+        del model
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
