@@ -50,6 +50,24 @@ def test_shards_stay_small_and_replace_the_old_ones(tmp_path: Path, monkeypatch:
     assert not list(tmp_path.glob("*.partial"))
 
 
+def test_a_name_that_begins_another(tmp_path: Path) -> None:
+    save_weights(tmp_path, "student-start", model(), {})
+    assert shard_paths(tmp_path, "student") == []
+    save_weights(tmp_path, "student", model(), {})
+    assert [path.name for path in shard_paths(tmp_path, "student")] == ["student-1-of-1.safetensors"]
+    assert shard_paths(tmp_path, "student-start")
+
+
+def test_loads_into_what_the_model_is(folder: Path) -> None:
+    """A large model is made without memory, then given it in the precision it shall have."""
+    with torch.device("meta"):
+        other = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    other = other.to(torch.bfloat16).to_empty(device="cpu")
+    load_weights(folder, "teacher", other)
+    assert other[0].weight.dtype == torch.bfloat16
+    torch.testing.assert_close(other[0].weight.float(), model()[0].weight, atol=1e-2, rtol=1e-2)
+
+
 def test_missing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no teacher weights"):
         load_weights(tmp_path, "teacher", model())

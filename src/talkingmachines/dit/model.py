@@ -11,6 +11,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from talkingmachines.attention.attention import Attention, attention
 from talkingmachines.attention.masks import sparse_causal_mask
 from talkingmachines.attention.rope import RopeTable, rope_table
 from talkingmachines.dit.audio import AudioProjection
@@ -117,6 +118,14 @@ class DiT(nn.Module):
             if name.endswith(SILENT):
                 nn.init.zeros_(parameter)
 
+    def use_attention(self, chosen: Attention) -> None:
+        """Compute all attention with `chosen` from now on, such as what backends.choose_attention gives."""
+        self.attention = chosen
+        for block in self._layers():
+            parts = [block.cross_attn] if self.config.text else []
+            for part in [*parts, *([block.audio_cross_attn] if self.config.audio else [])]:
+                part.attention = chosen
+
     def _layers(self) -> list[DiTBlock]:
         return list(self.blocks)  # type: ignore[arg-type]
 
@@ -176,7 +185,7 @@ class DiT(nn.Module):
         embedding = sinusoidal_embedding(1000 * sigma.float(), self.config.freq_dim)
         # As in Wan, in the precision of the parameters: bfloat16 would not tell neighbouring timesteps apart.
         with torch.autocast(sigma.device.type, enabled=False):
-            time_BD = self.time_embedding(embedding.to(self.patch_embedding.weight.dtype))
+            time_BD = self.time_embedding(embedding.to(self.head.modulation.dtype))
             time_B6D = self.time_projection(time_BD).unflatten(1, (6, -1))
         return time_BD.float(), time_B6D.float()
 
@@ -206,7 +215,7 @@ class DiT(nn.Module):
         for layer, block in enumerate(self._layers()):
             contexts = tuple(kv[layer] for kv in (cond.context.text, cond.context.image) if kv)
             audio = cond.audio[layer] if cond.audio else None
-            attend = partial(past.attend, layer) if past else partial(attend_all, cond.rope, cond.visible)
+            attend = partial(past.attend, layer) if past else partial(attend_all, self.attention, cond.rope, cond.visible)
             tokens = block(tokens, sigma.time_B6D, attend, contexts, audio=audio, face_mask=cond.face_mask)
         patches = self.head(tokens, sigma.time_BD).to(x.dtype)
         cells = rearrange(patches, "b (f h w) (p q c) -> b c f (h p) (w q)", f=F, h=H // p, w=W // q, p=p, q=q)

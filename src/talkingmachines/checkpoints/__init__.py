@@ -1,0 +1,1 @@
+"""Weights that others have published, made into weights of ours."""

@@ -1,0 +1,98 @@
+"""Low-rank changes to weights, as PEFT and others store them: weight + scale * up @ down."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from talkingmachines.checkpoints.files import Shape, Stored, stored_tensors
+from talkingmachines.dit.weights import native_name
+from talkingmachines.errors import CheckpointError
+
+_KEY = re.compile(r"(.+)\.(?:(lora_A|lora_down)|(lora_B|lora_up))(?:\.default)?\.weight")
+_FLAT = "lora_unet_"
+"""Begins names in which every dot has become an underscore."""
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """down: [rank, columns], up: [rows, rank]; trailing axes of convolutions are columns too."""
+
+    down: Stored
+    up: Stored
+    scale: float
+
+    def merged_into(self, weight: Tensor) -> Tensor:
+        """weight + scale * up @ down, in float32."""
+        down, up = self.down.read().float().flatten(1), self.up.read().float().flatten(1)
+        return weight.float().flatten(1).addmm(up, down, alpha=self.scale).view(weight.shape)
+
+
+def read_lora(path: Path, shapes: Mapping[str, Shape]) -> dict[str, LowRank]:
+    """The changes by the name of the weight they belong to. shapes: of all weights of the model.
+
+    Scaled by alpha / rank: alpha as stored beside the matrices, or in adapter_config.json beside the file; without
+    either by 1. Raises CheckpointError for a file that is damaged, not a LoRA, or made for another model.
+    """
+    stored = stored_tensors(path)
+    flat = {_FLAT + name.replace(".", "_"): name for name in shapes}
+    downs: dict[str, Stored] = {}
+    ups: dict[str, Stored] = {}
+    alphas: dict[str, Stored] = {}
+    for key, tensor in stored.items():
+        if key.endswith(".alpha"):
+            alphas[_target(key.removesuffix(".alpha"), flat)] = tensor
+        elif match := _KEY.fullmatch(key):
+            (downs if match.group(2) else ups)[_target(match.group(1), flat)] = tensor
+        else:
+            raise CheckpointError(f"{path}: {key} is not part of a LoRA (lora_A and lora_B, or lora_down and lora_up)")
+    if not downs:
+        raise CheckpointError(f"{path}: there is no LoRA in it (lora_A and lora_B, or lora_down and lora_up)")
+    config = _config(path if path.is_dir() else path.parent)
+    changes = {}
+    for name in sorted(downs.keys() | ups.keys() | alphas.keys()):
+        if name not in downs or name not in ups:
+            raise CheckpointError(f"{path}: {name} has but one of its two matrices; get the file again")
+        _check(path, name, downs[name].shape, ups[name].shape, shapes)
+        changes[name] = LowRank(downs[name], ups[name], _scale(path, downs[name].shape[0], alphas.get(name), config))
+    return changes
+
+
+def _target(module: str, flat: Mapping[str, str]) -> str:
+    return flat.get(f"{module}_weight") or native_name(module + ".weight")
+
+
+def _check(path: Path, name: str, down: Shape, up: Shape, shapes: Mapping[str, Shape]) -> None:
+    if name not in shapes:
+        raise CheckpointError(f"{path} is a LoRA for another model: this one has no {name}")
+    whole = shapes[name]
+    fits = up[:1] == whole[:1] and math.prod(up[1:]) == math.prod(down[:1])
+    if min(len(down), len(up)) < 2 or not fits or math.prod(down[1:]) != math.prod(whole[1:]):
+        raise CheckpointError(
+            f"{path} is a LoRA for another model: {name} is {list(whole)}, but {list(up)} and {list(down)} here"
+        )
+
+
+def _scale(path: Path, rank: int, alpha: Stored | None, config: Mapping[str, object]) -> float:
+    numerator = alpha.read().flatten()[0].item() if alpha else config.get("lora_alpha", rank)
+    if not isinstance(numerator, int | float):
+        raise CheckpointError(f"{path}: lora_alpha in adapter_config.json is {numerator!r}, which is not a number")
+    return numerator / (rank**0.5 if config.get("use_rslora") else rank)
+
+
+def _config(folder: Path) -> Mapping[str, object]:
+    """PEFT's settings, where they are."""
+    file = folder / "adapter_config.json"
+    if not file.is_file():
+        return {}
+    try:
+        config = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be read as JSON; get it again") from error
+    if not isinstance(config, dict) or config.get("alpha_pattern"):
+        raise CheckpointError(f"{file} has an alpha for each layer (alpha_pattern), which cannot be merged")
+    return config
