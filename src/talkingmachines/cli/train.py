@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from talkingmachines.presets import Preset
     from talkingmachines.training.config import LoopConfig
     from talkingmachines.training.loop import Report, Stage
+    from talkingmachines.vae.config import VAEConfig
     from talkingmachines.vae.model import CausalVAE
 
 UTTERANCES = 1500
@@ -117,7 +118,7 @@ def _vae(job: Run) -> None:
     bank = _speech(job)
     batches = VideoBatches(bank, size, min(size, 128), batch=job.batch, seed=job.seed)
     torch.manual_seed(job.seed)
-    model = CausalVAE(job.preset.vae)
+    model = CausalVAE(_vae_config(job))
     recipe = AutoencoderRecipe()
     stage = AutoencoderStage(model, recipe, batches)
     if not job.resume:
@@ -141,7 +142,7 @@ def _decoder(job: Run) -> None:
     size = job.preset.size
     batches = VideoBatches(_speech(job), size, min(size, 128), batch=job.batch, seed=job.seed + 2)
     recipe = AutoencoderRecipe()
-    coder = CausalVAE(job.preset.vae)
+    coder = CausalVAE(_vae_config(job))
     before = trained(job, "vae", coder)
     stage = AutoencoderStage(coder.to(job.device), recipe, batches, decoder_only=True)
     further, taken = run_stage(stage, job, learning_rate=5e-4, muon=False)
@@ -215,6 +216,14 @@ def _reader(job: Run) -> None:
     print(f"held-out accuracy: {said['heldout']}")
 
 
+def _vae_config(job: Run) -> "VAEConfig":
+    from talkingmachines.vae.config import VAEConfig
+
+    if not isinstance(job.preset.vae, VAEConfig):
+        raise ConfigError(f"the autoencoder of {job.preset.name} is not trained here: bring it with `convert`")
+    return job.preset.vae
+
+
 def _speech(job: Run) -> "SpeechBank":
     """The run's training speech, synthesised at its first use."""
     from talkingmachines.data.synthetic.bank import SpeechBank
@@ -251,7 +260,7 @@ def trained(job: Run, name: str, model: "nn.Module") -> dict[str, object]:
 def trained_vae(job: Run) -> "CausalVAE":
     from talkingmachines.vae.model import CausalVAE
 
-    coder = CausalVAE(job.preset.vae)
+    coder = CausalVAE(_vae_config(job))
     trained(job, "vae", coder)
     return coder.to(job.device).eval().requires_grad_(False)
 
