@@ -75,7 +75,9 @@ def _trajectories(job: Run, count: int) -> tuple["CallBatches", "TrajectoryBatch
             device=job.device,
             progress=update,
         )
-    return replace(calls, seed=job.seed + 1), TrajectoryBatches(folder, calls, job.seed)
+    # A student's turn is many passes, so what it is judged on is a smaller batch.
+    matched = replace(calls, seed=job.seed + 1, batch=job.batch // 2)
+    return matched, TrajectoryBatches(folder, calls, job.seed)
 
 
 def _start(job: Run, pairs: "TrajectoryBatches") -> None:
