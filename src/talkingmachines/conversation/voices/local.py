@@ -1,0 +1,69 @@
+"""A voice on this machine: voice activity and end of turn (Pipecat's own), recognition, language model, speech."""
+
+from typing import Any
+
+from pipecat.audio.vad.silero import SileroVADAnalyzer
+from pipecat.frames.frames import Frame, TTSSpeakFrame
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair, LLMUserAggregatorParams
+from pipecat.services.llm_service import LLMService
+from pipecat.services.openai.llm import OpenAILLMService
+
+from talkingmachines.conversation.options import CallOptions
+from talkingmachines.conversation.voices.fallback import first_that_works
+from talkingmachines.conversation.voices.language import REPLIERS
+from talkingmachines.conversation.voices.recognition import RECOGNISERS
+from talkingmachines.conversation.voices.services import LocalLanguage, LocalRecognition, LocalSpeech
+from talkingmachines.conversation.voices.speech import PLAIN, SPEAKERS
+from talkingmachines.conversation.voices.voice import Voice
+from talkingmachines.errors import ConfigError
+
+LONGEST = 120
+"""Tokens of an answer from a server: a minute of talk is no conversation."""
+
+
+def build(options: CallOptions) -> Voice:
+    """Raises ConfigError for a language model's server that is only half given."""
+    _check_server(options)
+    persona = options.persona
+    hearing, recognise = first_that_works("recognition", RECOGNISERS)
+    thinking, llm = _language(options)
+    speaking, speak = first_that_works("voice", SPEAKERS)
+    user, assistant = LLMContextAggregatorPair(
+        LLMContext(), user_params=LLMUserAggregatorParams(vad_analyzer=SileroVADAnalyzer())
+    )
+    greeting: list[Frame] = [TTSSpeakFrame(persona.greeting)] if persona.greeting else []
+    return Voice(
+        before=[
+            LocalRecognition(recognise, hearing),
+            user,
+            llm,
+            LocalSpeech(speak, speaking, persona.voice or PLAIN),
+        ],
+        after=[assistant],
+        greeting=greeting,
+        stacks={"recognition": hearing, "language model": thinking, "voice": speaking},
+    )
+
+
+def _language(options: CallOptions) -> tuple[str, LLMService[Any]]:
+    """The model of this machine, or that of a server that speaks OpenAI's protocol."""
+    character = options.persona.character
+    if not options.llm_url or not options.llm_model:
+        name, reply = first_that_works("language model", REPLIERS)
+        return name, LocalLanguage(reply, name, character)
+    settings = OpenAILLMService.Settings(
+        model=options.llm_model, system_instruction=character, max_tokens=LONGEST, temperature=0.7
+    )
+    # Servers of one's own want no key, but the client insists on one.
+    service = OpenAILLMService(base_url=options.llm_url, api_key=options.key or "none", settings=settings)
+    return options.llm_model, service
+
+
+def _check_server(options: CallOptions) -> None:
+    if options.llm_model and not options.llm_url:
+        raise ConfigError(f"the language model {options.llm_model!r} needs the address of its server: --llm-url")
+    if options.llm_url and not options.llm_model:
+        raise ConfigError(f"which of the language models at {options.llm_url}? Name it: --llm-model")
+    if options.llm_url and not options.llm_url.startswith(("http://", "https://")):
+        raise ConfigError(f"the language model's address must begin with http:// or https://, got {options.llm_url!r}")

