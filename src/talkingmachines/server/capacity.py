@@ -1,0 +1,34 @@
+"""How many calls fit on this machine: measured, not guessed."""
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+
+from talkingmachines.server.timing import Model
+from talkingmachines.types import FPS, SAMPLES_PER_FRAME
+
+SHARE = 0.7
+"""Of the machine that pictures may take; hearing, thinking, speaking and encoding need the rest."""
+
+CHUNKS = 6
+"""That are timed."""
+
+
+def calls_that_fit(
+    model: Model, image: np.ndarray, warm_up: int, clock: Callable[[], float] = time.perf_counter
+) -> tuple[int, float]:
+    """How many calls keep up with real time together, at least 1, and the part of real time that one takes.
+
+    warm_up: chunks that are made first and do not count, because a call's first chunks are cheaper than later ones.
+    """
+    with model.session(image) as session:
+        spent = []
+        for _ in range(warm_up + CHUNKS):
+            samples = np.zeros(session.samples_wanted, np.float32)
+            began = clock()
+            session.push_audio(samples)
+            spent.append((clock() - began) / (len(samples) / SAMPLES_PER_FRAME / FPS))
+    share = median(spent[warm_up:])
+    return max(1, int(SHARE / share)), share

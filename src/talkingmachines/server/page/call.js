@@ -1,0 +1,335 @@
+// The page: from the choice of a character to the end of the call.
+
+import { Line, ask } from "/page/line.js";
+import { fill, measure } from "/page/panel.js";
+import { $, captions, glow, inCall, show, state, timer, toast } from "/page/view.js";
+
+const token = new URLSearchParams(location.hash.slice(1)).get("token");
+const REPORT = 2000; // ms
+const THINKING = 12000; // ms after which a character that does not answer is listening again
+
+const page = { config: null, character: null, line: null, microphone: null, camera: null, began: 0, seen: null };
+
+/* Before the call */
+
+async function load() {
+  try {
+    page.config = await (await ask("GET", "/api/config", null, token)).json();
+  } catch (error) {
+    const locked = error.status === 401;
+    const title = locked ? "This link is not complete" : "The server cannot be reached";
+    const text = locked ? "Open the whole link that was printed when the server started, with everything behind the #." : "Is it running? Reload this page when it is.";
+    return show("locked", { title, text });
+  }
+  const { name, recorded, characters } = page.config;
+  document.title = `Call ${name}`;
+  $("name").textContent = name;
+  $("start-text").textContent = `Call ${name}`;
+  $("fine-recorded").hidden = !recorded;
+  $("record").hidden = recorded;
+  for (const character of characters) $("looks").append(look(character));
+  choose(characters[0]);
+  show("ready");
+}
+
+/** A character to choose, as a radio button. */
+function look(character) {
+  const label = Object.assign(document.createElement("label"), { className: "look", title: character.name });
+  const input = Object.assign(document.createElement("input"), { type: "radio", name: "look", value: character.id });
+  input.setAttribute("aria-label", character.name);
+  input.onchange = () => choose(character);
+  label.append(input, Object.assign(document.createElement("img"), { src: character.src, alt: "", width: 60, height: 60 }));
+  return label;
+}
+
+function choose(character) {
+  page.character = character;
+  document.querySelector(`#looks input[value="${CSS.escape(character.id)}"]`).checked = true;
+  $("still").onload = glow;
+  $("still").src = character.src;
+  $("still").alt = character.name;
+}
+
+/* Your own picture */
+
+const own = { url: null };
+
+function openOwn() {
+  $("own-form").reset();
+  $("preview").hidden = $("own-error").hidden = true;
+  $("drop-text").hidden = false;
+  allowOwn();
+  $("own").showModal();
+}
+
+function allowOwn() {
+  $("own-use").disabled = !($("file").files.length && $("consent").checked);
+}
+
+function previewOwn() {
+  URL.revokeObjectURL(own.url);
+  const [file] = $("file").files;
+  $("own-error").hidden = true;
+  $("preview").hidden = !file;
+  $("drop-text").hidden = Boolean(file);
+  if (file) $("preview").src = own.url = URL.createObjectURL(file);
+  $("preview").onerror = () => {
+    $("preview").hidden = true;
+    $("drop-text").hidden = false;
+    $("drop-text").textContent = file.name;
+  };
+  allowOwn();
+}
+
+async function useOwn(event) {
+  event.preventDefault();
+  const [file] = $("file").files;
+  $("own-use").disabled = true;
+  try {
+    if (file.size > page.config.maxUpload) throw new Error(`The picture is larger than ${page.config.maxUpload / 1e6} MB.`);
+    const answer = await ask("POST", "/api/pictures?consent=yes", file, token);
+    const character = { ...(await answer.json()), name: "Your picture" };
+    $("looks").append(look(character));
+    choose(character);
+    $("own").close();
+  } catch (error) {
+    $("own-error").textContent = error.message;
+    $("own-error").hidden = false;
+    allowOwn();
+  }
+}
+
+/* The call */
+
+async function start() {
+  if (inCall()) return;
+  show("connecting");
+  try {
+    if (!navigator.mediaDevices) throw new DOMException("", "SecurityError");
+    const audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+    page.microphone = await navigator.mediaDevices.getUserMedia({ audio });
+  } catch (error) {
+    return show("nomic", noMicrophone(error));
+  }
+  page.microphone.getAudioTracks()[0].onended = () => inCall() && toast("The microphone is gone. Plug it in and call again.", 6000);
+  const line = (page.line = new Line(token, page.config.iceServers));
+  line.addEventListener("stream", ({ detail }) => ($("face").srcObject = detail));
+  line.addEventListener("connected", connected);
+  line.addEventListener("lost", () => show("reconnecting"));
+  line.addEventListener("ended", ({ detail }) => over(detail.message, detail.finished));
+  line.addEventListener("message", ({ detail }) => heard(detail));
+  try {
+    await line.start(page.character.id, page.microphone);
+  } catch (error) {
+    release();
+    if (error.status === 503) show("busy", { text: `${page.config.name} is in a call with somebody else just now. Try again in a moment.` });
+    else show("ended", { title: "The call did not come about", text: sentence(error.message) });
+  }
+}
+
+function noMicrophone(error) {
+  const insecure = !window.isSecureContext;
+  const texts = {
+    NotAllowedError: "Your browser does not let this page use the microphone. Allow it next to the address, then try again.",
+    NotFoundError: "No microphone was found. Plug one in, then try again.",
+    NotReadableError: "Another program is using the microphone. Close it, then try again.",
+  };
+  const text = insecure ? "Browsers give the microphone only to pages that come by https, or from this machine. Open the page as localhost, or put it behind TLS." : (texts[error.name] ?? "The microphone cannot be used.");
+  return { title: "No microphone", text };
+}
+
+function connected() {
+  page.began ||= Date.now();
+  if (["connecting", "reconnecting"].includes(state())) show("listening");
+  $("face").play().catch(() => toast("Click anywhere to hear the call.", 6000));
+}
+
+/** A message of pipecat's RTVI protocol. */
+function heard({ type, data }) {
+  const name = page.config.name;
+  const to = {
+    "user-started-speaking": "listening",
+    "user-stopped-speaking": "thinking",
+    "bot-llm-started": "thinking",
+    "bot-started-speaking": "speaking",
+    "bot-stopped-speaking": "listening",
+    "bot-interrupted": "listening",
+  }[type];
+  if (to && state() !== "reconnecting" && inCall() && !(type === "bot-llm-started" && state() === "speaking")) {
+    show(to);
+    clearTimeout(heard.timer);
+    if (to === "thinking") heard.timer = setTimeout(() => state() === "thinking" && show("listening"), THINKING);
+  }
+  if (type === "user-started-speaking") captions.newAnswer();
+  else if (type === "bot-interrupted") captions.cut();
+  else if (type === "bot-output") captions.character(name, data);
+  else if (type === "user-transcription" && data.text.trim()) captions.user(data.text.trim());
+}
+
+function release() {
+  for (const stream of [page.microphone, page.camera]) stream?.getTracks().forEach((track) => track.stop());
+  page.microphone = page.camera = null;
+  page.began = 0;
+  page.seen = null;
+  timer(0);
+  document.body.classList.remove("live");
+  $("face").srcObject = null;
+  $("self").hidden = $("recording").hidden = true;
+  for (const id of ["mute", "camera", "record"]) press(id, false);
+}
+
+function over(reason, finished = null) {
+  release();
+  show("ended", { text: sentence(reason), again: "Call again" });
+  offer(finished);
+}
+
+/** A recording to save, if there is one. */
+function offer(finished) {
+  $("download").hidden = !finished;
+  $("download").onclick = (event) => save(event, finished);
+}
+
+async function hangUp() {
+  if (!inCall()) return;
+  over("Thanks for the call.");
+  offer(await page.line?.hangUp());
+}
+
+/** Saves a recording: fetched, because a link cannot carry the token. */
+async function save(event, name) {
+  event.preventDefault();
+  try {
+    const file = await (await ask("GET", `/api/recordings/${name}`, null, token)).blob();
+    const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(file), download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+  } catch (error) {
+    toast(error.message, 5000);
+  }
+}
+
+/* The buttons */
+
+const press = (id, on) => $(id).setAttribute("aria-pressed", String(on));
+const pressed = (id) => $(id).getAttribute("aria-pressed") === "true";
+
+function mute(on = !pressed("mute")) {
+  if (!page.microphone) return;
+  page.microphone.getAudioTracks().forEach((track) => (track.enabled = !on));
+  press("mute", on);
+  $("mute").setAttribute("aria-label", on ? "Unmute" : "Mute");
+  $("mute").querySelector("use").setAttribute("href", on ? "#i-mic-off" : "#i-mic");
+  $("mute").title = on ? "Unmute (M); hold Space to talk" : "Mute (M)";
+}
+
+async function camera() {
+  if (page.camera) {
+    page.camera.getTracks().forEach((track) => track.stop());
+    page.camera = null;
+  } else {
+    try {
+      // It stays in this browser: a mirror, as in any video call.
+      page.camera = await navigator.mediaDevices.getUserMedia({ video: { width: 480, height: 640, facingMode: "user" } });
+    } catch {
+      return toast("The camera cannot be used.");
+    }
+  }
+  $("self").srcObject = page.camera;
+  $("self").hidden = !page.camera;
+  press("camera", Boolean(page.camera));
+}
+
+function subtitles() {
+  press("cc", !pressed("cc"));
+  document.body.classList.toggle("no-captions", !pressed("cc"));
+}
+
+async function record() {
+  if ($("record").hidden || !page.line?.id) return;
+  try {
+    const answer = await (await page.line.ask("POST", "recording", { on: !pressed("record") })).json();
+    recording(answer.recording);
+    toast(answer.recording ? "Recording both voices and the picture." : "Recorded. You can save it after the call.");
+  } catch (error) {
+    toast(error.message, 5000);
+  }
+}
+
+function recording(on) {
+  press("record", on);
+  $("recording").hidden = !on;
+}
+
+function panel() {
+  $("panel").hidden = !$("panel").hidden;
+  fill(page.seen, page.server);
+}
+
+let escaped = 0;
+function escape() {
+  if (!$("panel").hidden) return panel();
+  if (!inCall()) return;
+  if (Date.now() - escaped < 2500) return hangUp();
+  escaped = Date.now();
+  toast("Press Esc again to end the call.");
+}
+
+const KEYS = { m: () => mute(), v: camera, c: subtitles, r: record, l: panel, escape };
+let held = false; // Space lets a muted user talk while it is held
+
+addEventListener("keydown", (event) => {
+  if ($("own").open || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  const key = event.key.toLowerCase();
+  if (key === " " && inCall() && pressed("mute") && event.target.tagName !== "BUTTON") {
+    event.preventDefault();
+    held = true;
+    mute(false);
+  } else if (key === "l" || inCall() || key === "escape") {
+    KEYS[key]?.();
+  }
+});
+addEventListener("keyup", (event) => {
+  if (event.key !== " " || !held) return;
+  held = false;
+  mute(true);
+});
+
+for (const [id, act] of Object.entries({ start, again, upload: openOwn, mute: () => mute(), camera, cc: subtitles, record, end: hangUp })) $(id).onclick = act;
+function again() {
+  if (state() === "ended") show("ready");
+  else start();
+}
+$("file").onchange = previewOwn;
+$("consent").onchange = allowOwn;
+$("own-cancel").onclick = () => $("own").close();
+$("own-form").onsubmit = useOwn;
+$("face").onplaying = () => {
+  document.body.classList.add("live");
+  glow();
+};
+addEventListener("click", () => inCall() && $("face").play().catch(() => {}));
+addEventListener("resize", glow);
+addEventListener("pagehide", () => page.line?.hangUp());
+
+setInterval(() => {
+  timer(page.began);
+  if (document.body.classList.contains("live")) glow();
+}, 1000);
+
+setInterval(async () => {
+  const line = page.line;
+  if (!line?.id || line.over || line.pc?.connectionState !== "connected") return;
+  page.seen = await measure(line.pc, page.seen);
+  const { fps, dropped, av_offset } = page.seen;
+  page.server = await line.report({ fps, dropped, av_offset });
+  if (page.server && inCall()) recording(page.server.recording);
+  if (!$("panel").hidden) fill(page.seen, page.server);
+}, REPORT);
+
+function sentence(text) {
+  return text ? text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".") : "";
+}
+
+if (new URLSearchParams(location.search).has("debug")) panel();
+load();

@@ -1,0 +1,102 @@
+import json
+import socket
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pipecat", reason="needs the [call] extra")
+pytest.importorskip("uvicorn", reason="needs the [call] extra")
+
+from fastapi.testclient import TestClient
+
+from talkingmachines.cli import call as call_module
+from talkingmachines.cli.main import main
+from talkingmachines.server import serve as serve_module
+
+
+@pytest.fixture(name="served")
+def _served(monkeypatch):
+    """The application that would be served, with an avatar that is never used."""
+    served = {}
+
+    def serve(app, listener, ready):
+        served["app"] = app
+        ready()
+
+    avatar = SimpleNamespace(size=64, preset=SimpleNamespace(chunk=SimpleNamespace(window=2, frames=3)))
+    monkeypatch.setattr(serve_module, "serve", serve)
+    monkeypatch.setattr("talkingmachines.avatar.load", lambda name, device: avatar)
+    monkeypatch.setattr(call_module, "_prepare", lambda options: None)
+    for name in ("OPENAI_API_KEY", "GOOGLE_API_KEY", call_module.ICE_SERVERS):
+        monkeypatch.delenv(name, raising=False)
+    return served
+
+
+def test_one_link(capsys, served):
+    assert main(["call", "--port", "0", "--max-calls", "2", "--voice", "echo"]) == 0
+    out = capsys.readouterr().out
+    assert out.strip().startswith("http://localhost:") and "token" not in out
+    with TestClient(served["app"], base_url="http://localhost") as client:
+        config = client.get("/api/config").json()
+    assert config["voice"] == "echo" and config["name"] == "Nova" and config["recorded"] is False
+    assert served["app"].state.calls.max_calls == 2
+
+
+def test_off_loopback_the_link_has_a_token(capsys, served):
+    assert main(["call", "--port", "0", "--max-calls", "1", "--host", "0.0.0.0", "--persona", "rook"]) == 0
+    assert "#token=" in capsys.readouterr().out
+
+
+def test_as_many_calls_as_fit(capsys, served, monkeypatch):
+    monkeypatch.setattr("talkingmachines.server.capacity.calls_that_fit", lambda *_: (3, 0.1))
+    assert main(["call", "--port", "0", "--voice", "echo"]) == 0
+    assert served["app"].state.calls.max_calls == 3
+    assert "3 calls at the same time" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_picture_that_is_offered_first(served, tmp_path):
+    from PIL import Image
+
+    Image.fromarray(np.zeros((80, 80, 3), np.uint8)).save(tmp_path / "me.png")
+    assert main(["call", "--port", "0", "--max-calls", "1", "--image", str(tmp_path / "me.png")]) == 0
+    with TestClient(served["app"], base_url="http://localhost") as client:
+        first = client.get("/api/config").json()["characters"][0]
+        assert client.get(first["src"]).status_code == 200
+
+
+def test_turn_servers_come_from_the_environment(served, monkeypatch):
+    server = {"urls": "turn:turn.example.org", "username": "a", "credential": "b"}
+    monkeypatch.setenv(call_module.ICE_SERVERS, json.dumps([server]))
+    assert main(["call", "--port", "0", "--max-calls", "1"]) == 0
+    with TestClient(served["app"], base_url="http://localhost") as client:
+        assert client.get("/api/config").json()["iceServers"] == [server]
+
+
+@pytest.mark.parametrize(
+    ("argv", "environment", "words"),
+    [
+        (["--voice", "openai-realtime"], {}, "OPENAI_API_KEY"),
+        (["--voice", "gemini-live"], {}, "GOOGLE_API_KEY"),
+        (["--voice", "nobody"], {}, "--voice"),
+        (["--persona", "nobody"], {}, "nobody"),
+        (["--image", "nowhere.png"], {}, "nowhere.png"),
+        (["--max-calls", "0"], {}, "--max-calls"),
+        (["--public-url", "example.org"], {}, "--public-url"),
+        ([], {"TALKINGMACHINES_ICE_SERVERS": "turn:x"}, "TALKINGMACHINES_ICE_SERVERS"),
+        ([], {"TALKINGMACHINES_ICE_SERVERS": "[3]"}, "ICE server"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(capsys, served, monkeypatch, argv, environment, words):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert main(["call", "--port", "0", *argv]) == 2
+    assert words in capsys.readouterr().err and "app" not in served
+
+
+def test_a_port_that_is_taken(capsys, served):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        assert main(["call", "--port", str(other.getsockname()[1])]) == 2
+    assert "--port" in capsys.readouterr().err

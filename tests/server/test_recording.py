@@ -1,0 +1,167 @@
+import signal
+import subprocess
+import sys
+import time
+
+import av
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from server_fakes import CHARACTER, OFFER, SIZE, fake_app
+
+from talkingmachines.errors import MediaError
+from talkingmachines.server.mixing import Mixer
+from talkingmachines.server.recording import Recorder, recover
+from talkingmachines.types import SAMPLE_RATE, SAMPLES_PER_FRAME
+
+ENDLESS = """
+import itertools, sys, time
+from pathlib import Path
+import numpy as np
+from talkingmachines.server.recording import Recorder
+
+moment = 0.0
+recorder = Recorder(Path(sys.argv[1]), (64, 64), "a call", lambda: moment)
+for index in itertools.count():
+    moment = index / 25
+    recorder.picture(np.full((64, 64, 3), index % 256, np.uint8))
+    recorder.character(np.full(640, 0.2, np.float32))
+    if index == 125:
+        print("5 seconds", flush=True)
+    while recorder._items.qsize() > 4:
+        time.sleep(0.001)
+"""
+
+
+def record(path, seconds, moment, tone=0.0):
+    """A recording of a call in which time is a list of one number."""
+    recorder = Recorder(path, (SIZE, SIZE), "a call", lambda: moment[0])
+    for index in range(round(seconds * 25)):
+        moment[0] = index / 25
+        recorder.picture(np.full((SIZE, SIZE, 3), 255 * (index % 25 == 12), np.uint8))
+        recorder.character(np.full(SAMPLES_PER_FRAME, 0.5 * (index % 25 == 12), np.float32))
+        recorder.user(np.full(SAMPLES_PER_FRAME, tone, np.float32))
+    return recorder
+
+
+def decode(path):
+    """Times of the pictures, their mean brightness, the sound, and the tags."""
+    with av.open(str(path)) as file:
+        pictures = [(frame.time, frame.to_ndarray(format="gray").mean()) for frame in file.decode(video=0)]
+    with av.open(str(path)) as file:
+        sound = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
+        return np.array(pictures), sound, dict(file.metadata)
+
+
+def test_both_voices_and_the_picture(tmp_path):
+    moment = [0.0]
+    recorder = record(tmp_path / "a.mp4", 4, moment, tone=0.1)
+    moment[0] = 4.0
+    assert recorder.close() == recorder.close() == tmp_path / "a.mp4"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+    pictures, sound, tags = decode(tmp_path / "a.mp4")
+    assert len(pictures) == 100 and recorder.lost == 0
+    assert np.diff(pictures[:, 0]) == pytest.approx(0.04, abs=0.002)
+    assert tags["comment"].startswith("AI-generated") and tags["title"] == "a call"
+    assert len(sound) / SAMPLE_RATE == pytest.approx(4, abs=0.2)
+    assert sound.mean() == pytest.approx(0.1 + 0.5 / 25, abs=0.03)
+    # The flash and the click that belong together are less than a frame apart.
+    flashes = pictures[pictures[:, 1] > 128][:, 0]
+    loud = np.flatnonzero(np.abs(np.convolve(sound - 0.1, np.ones(320) / 320, "same")) > 0.25) / SAMPLE_RATE
+    assert len(flashes) == 4
+    for flash in flashes:
+        assert np.min(np.abs(loud - flash - 0.02)) < 0.04
+
+
+def test_a_killed_process_leaves_a_file_that_plays(tmp_path):
+    path = tmp_path / "call.mp4"
+    child = subprocess.Popen([sys.executable, "-c", ENDLESS, str(path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout.readline() == "5 seconds\n"
+        assert recover(tmp_path) == []  # it is still being written
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert [file.name for file in tmp_path.iterdir()] == ["call.part.mp4"]
+    pictures, sound, tags = decode(tmp_path / "call.part.mp4")
+    assert len(pictures) >= 75 and len(sound) / SAMPLE_RATE > 2.5
+    assert tags["comment"].startswith("AI-generated")
+    assert recover(tmp_path) == [tmp_path / "call-cut.mp4"] and recover(tmp_path) == []
+    assert len(decode(tmp_path / "call-cut.mp4")[0]) == len(pictures)
+
+
+def test_a_disk_that_fails_ends_the_recording_and_nothing_else(tmp_path, monkeypatch):
+    recorder = Recorder(tmp_path / "a.mp4", (SIZE, SIZE), "a call")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(recorder._file, "add", fail)
+    for _ in range(3):
+        recorder.picture(np.zeros((SIZE, SIZE, 3), np.uint8))
+    assert recorder.close() is None and isinstance(recorder.failure, MediaError)
+    assert not (tmp_path / "a.mp4").exists()
+    with pytest.raises(MediaError, match="cannot be written"):
+        Recorder(tmp_path / "nowhere" / "a.mp4", (SIZE, SIZE), "a call")
+
+
+def test_a_slow_disk_makes_nobody_wait(tmp_path, monkeypatch):
+    recorder = Recorder(tmp_path / "a.mp4", (SIZE, SIZE), "a call")
+    monkeypatch.setattr(recorder._file, "add", lambda *_: time.sleep(0.001))
+    began = time.monotonic()
+    for _ in range(700):
+        recorder.picture(np.zeros((2, 2, 3), np.uint8))
+    assert time.monotonic() - began < 0.5 and recorder.lost > 0
+    recorder.close()
+
+
+def test_mixing():
+    mixer = Mixer(("a", "b"))
+    mixer.add("a", np.full(1600, 0.5, np.float32), 0.0)
+    mixer.add("b", np.full(1600, 0.75, np.float32), 0.05)  # early enough to go on from 0
+    assert mixer.take(0.05) == pytest.approx(np.ones(800))
+    mixer.add("a", np.full(800, 0.25, np.float32), 0.5)  # a pause before it
+    mixer.add("b", np.full(1600, 0.25, np.float32), 0.02)  # goes on at 0.1, however early it comes
+    assert mixer.end == pytest.approx(0.55)
+    rest = mixer.take(1.0)
+    assert len(rest) == 15200
+    assert rest[:800] == pytest.approx(1) and rest[800:2400] == pytest.approx(0.25) and not rest[2400:7200].any()
+    assert rest[7200:8000] == pytest.approx(0.25) and not rest[8000:].any()
+    mixer.add("a", np.full(1600, 0.5, np.float32), 0.9)  # all of it was taken already
+    assert mixer.take(1.1) == pytest.approx(np.zeros(1600))
+
+
+def feed(client):
+    (call,) = client.app.state.calls.active.values()
+    for _ in range(30):
+        call.recorder.picture(np.zeros((SIZE, SIZE, 3), np.uint8))
+        call.recorder.character(np.zeros(SAMPLES_PER_FRAME, np.float32))
+
+
+def test_one_button_records():
+    with TestClient(fake_app(), base_url="http://localhost") as client:
+        path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"
+        client.post(f"{path}/offer", json=OFFER)
+        assert client.post(f"{path}/recording", json={"on": True}).json() == {"recording": True, "finished": None}
+        assert client.post(f"{path}/report", json={}).json()["recording"] is True
+        feed(client)
+        stopped = client.post(f"{path}/recording", json={"on": False}).json()
+        file = client.get(f"/api/recordings/{stopped['finished']}")
+        assert file.headers["content-type"] == "video/mp4" and file.content[4:8] == b"ftyp"
+        assert client.post(f"{path}/end").json() == {"finished": stopped["finished"]}
+        kept = client.app.state.calls.recordings.path(stopped["finished"])
+    assert not kept.exists()  # nobody asked to keep it
+
+
+def test_every_call_is_recorded_into_the_folder_and_closed_at_shutdown(tmp_path):
+    with TestClient(fake_app(record=tmp_path / "calls"), base_url="http://localhost") as client:
+        assert client.get("/api/config").json()["recorded"] is True
+        path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"
+        client.post(f"{path}/offer", json=OFFER)
+        end = time.monotonic() + 10
+        while not next(iter(client.app.state.calls.active.values())).recorder:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        feed(client)
+    (kept,) = (tmp_path / "calls").iterdir()
+    assert kept.suffixes == [".mp4"] and len(decode(kept)[0]) == 30
