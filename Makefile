@@ -29,7 +29,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
 
-test: lint $(VENV)/.call
+test: $(VENV)/.call lint
 	$(BIN)/pytest
 
 test-slow: $(VENV)/.call
