@@ -1,16 +1,23 @@
 """The same things on a CUDA device: `pytest -m gpu`."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from talkingmachines.attention.attention import fused, products
+from talkingmachines.attention.backends import LIMITS, attention_error, choose_attention, present_backends
 from talkingmachines.avatar import Avatar
 from talkingmachines.cli.main import main
 from talkingmachines.dit.conditioning import still_conditioning
+from talkingmachines.dit.fp8 import LAYER_LIMIT, Float8Linear, check_fp8, layer_error, relative_error, to_float8
 from talkingmachines.dit.model import DiT
-from talkingmachines.presets import tiny
+from talkingmachines.evaluation.random_avatar import random_avatar as filled_avatar
+from talkingmachines.presets import PRESETS, tiny, wan_14b
 from talkingmachines.vae.model import CausalVAE
 
 pytestmark = [
@@ -52,3 +59,73 @@ def test_recipe(tmp_path: Path) -> None:
     common = ["--preset", "tiny", "--device", "cuda", "--run", str(tmp_path)]
     assert main(["train", "vae", "--steps", "2", *common]) == 0
     assert main(["train", "teacher", "--steps", "2", "--clips", "2", *common]) == 0
+
+
+CUDA = torch.device("cuda")
+WAN_SIZES = [(3072, 9216), (3072, 512), (3072, 257), (1024, 32)]
+
+
+def test_the_attention_that_is_chosen_is_right() -> None:
+    chosen = choose_attention(present_backends(CUDA, torch.bfloat16), CUDA, torch.bfloat16, 128, WAN_SIZES)
+    q, k, v = (torch.randn(1, size, 40, 128, device="cuda", dtype=torch.bfloat16) for size in (3072, 9216, 9216))
+    wanted = products(q.float(), k.float(), v.float())
+    assert relative_error(chosen(q, k, v), wanted) < LIMITS[torch.bfloat16]
+
+
+def test_plain_attention_is_right() -> None:
+    """What is fallen back to."""
+    for kernel in (fused, products):
+        assert attention_error(kernel, CUDA, torch.bfloat16, 128, 1024, 3072) < LIMITS[torch.bfloat16]
+
+
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(3072, 5120, 13824), (96, 768, 10240), (7, 32, 64)])
+def test_eight_bits_equal_their_emulation(rows: int, inputs: int, outputs: int) -> None:
+    check_fp8(CUDA)
+    torch.manual_seed(0)
+    linear = nn.Linear(inputs, outputs, device="cuda", dtype=torch.bfloat16).requires_grad_(False)
+    layer, x = Float8Linear(linear), torch.randn(rows, inputs, device="cuda", dtype=torch.bfloat16)
+    eights, scale = to_float8(x)
+    assert relative_error(layer(x), layer._emulated(eights, scale, torch.float32)) < 5e-3
+    assert layer_error(linear, layer) < LAYER_LIMIT
+
+
+def clip(**options: bool) -> np.ndarray:
+    """Ten chunks, through the pipeline: frames are decoded while passes are recorded."""
+    avatar, _ = filled_avatar("tiny", CUDA, torch.float32, **options)
+    speech = np.random.default_rng(0).normal(0, 0.1, 640 * 77).astype(np.float32)
+    return avatar.generate(np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8), speech)
+
+
+def test_compiled_and_replayed_passes_make_the_same_video() -> None:
+    assert np.abs(clip(compile=True).astype(int) - clip()).max() <= 2
+
+
+def test_two_calls_that_are_replayed_do_not_mix() -> None:
+    avatar, _ = filled_avatar("tiny", CUDA, torch.float32, compile=True)
+    speech = np.random.default_rng(0).normal(0, 0.1, 640 * 77).astype(np.float32)
+    pictures = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8) for seed in range(2)]
+    alone = [np.stack([frame.pixels for frame in avatar.session(one).push_audio(speech)]) for one in pictures]
+    sessions, shown = [avatar.session(one) for one in pictures], ([], [])
+    for piece in np.array_split(speech, 9):
+        for session, frames in zip(sessions, shown, strict=True):
+            frames.extend(frame.pixels for frame in session.push_audio(piece))
+    for frames, wanted in zip(shown, alone, strict=True):
+        assert np.abs(np.stack(frames).astype(int) - wanted[: len(frames)]).max() <= 2
+
+
+@pytest.mark.parametrize("more", [[], ["--compile"], ["--compile", "--fp8"]], ids=" ".join)
+def test_bench(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--preset", "tiny", "--random-weights", "--device", "cuda", "--seconds", "2", "--json"]
+    assert main(["bench", *options, *more]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["arithmetic"]["peak_tflops"] > 1 and found["machine"]["gpu"]
+    assert ("--fp8" in more) == bool(found["fp8_error"])
+
+
+def test_wan_in_its_own_shape_of_one_layer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Width, heads, tokens and autoencoder of the 14 B, which no processor runs."""
+    spec = wan_14b()
+    monkeypatch.setitem(PRESETS, "wan_14b", lambda: replace(spec, dit=replace(spec.dit, layers=1)))
+    options = ["--preset", "wan_14b", "--random-weights", "--device", "cuda", "--seconds", "2", "--json"]
+    assert main(["bench", *options, "--size", "512x512"]) == 0
+    assert json.loads(capsys.readouterr().out)["fps"] > 0

@@ -1,29 +1,39 @@
 """A character that speaks, live: the student that makes it so, and the ways to use it."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from talkingmachines.audio.alignment import FRAMES_PER_LATENT, num_frames, num_latents
 from talkingmachines.audio.samples import check_samples
+from talkingmachines.dit.fp8 import check_fp8, quantise_fp8
 from talkingmachines.dit.model import DiT
-from talkingmachines.errors import MediaError
+from talkingmachines.dit.weights import unfilled
+from talkingmachines.encoders.encoders import PROMPT, Encoders, load_encoders
+from talkingmachines.errors import CheckpointError, ConfigError, MediaError
 from talkingmachines.media.image import fit_image
 from talkingmachines.placement.pipeline import stream_frames
-from talkingmachines.precision import choose_device
+from talkingmachines.precision import choose_device, fast_dtype
 from talkingmachines.presets import Preset
 from talkingmachines.streaming.engine import Box, Call, Engine
+from talkingmachines.streaming.features import LogMelStream, SpeechStream
 from talkingmachines.streaming.pacing import LiveCall
 from talkingmachines.streaming.session import Session
 from talkingmachines.types import FPS
 from talkingmachines.vae.build import build_vae
 from talkingmachines.vae.model import CausalVAE
+from talkingmachines.vae.taehv import TAEHV, TinyWanVAE, read_taehv
 from talkingmachines.vae.wan import WanVAE
 from talkingmachines.weights import load_weights, read_preset, weights_folder
 
 Progress = Callable[[int, int], None]
+
+log = logging.getLogger(__name__)
 
 
 class Avatar:
@@ -37,21 +47,49 @@ class Avatar:
     def __init__(
         self,
         spec: Preset,
-        vae: CausalVAE | WanVAE,
+        vae: CausalVAE | WanVAE | TinyWanVAE,
         student: DiT,
         device: torch.device,
         dtype: torch.dtype | None = None,
+        *,
+        encoders: Encoders | None = None,
+        shape: tuple[int, int] | None = None,
+        compile: bool = False,
     ) -> None:
+        """encoders: for presets with text, picture tokens and encoded speech. shape: height and width of the video in
+        pixels, the preset's unless given. dtype, compile: see Engine.
+
+        Raises ConfigError for encoders that are missing or do not fit, and for a shape that does not divide.
+        """
         self.preset = spec
         self.device = device
+        self.shape = shape or (spec.size, spec.size)
+        _check_shape(spec, self.shape)
+        self.encoders = encoders
+        _check_encoders(spec, encoders)
         self.vae = vae.to(device).eval().requires_grad_(False)
         self.student = student.to(device).eval().requires_grad_(False)
-        self.engine = Engine(self.student, self.vae, spec.chunk, spec.size, device, spec.sampling.face_box, dtype)
+        self.engine = Engine(
+            self.student,
+            self.vae,
+            spec.chunk,
+            self.shape,
+            device,
+            spec.sampling.face_box,
+            dtype,
+            features=partial(SpeechStream, encoders.speech) if encoders else LogMelStream,
+            compile=compile,
+        )
 
     @property
     def size(self) -> int:
-        """Height and width of the video in pixels."""
+        """Height and width of the preset's video in pixels."""
         return self.preset.size
+
+    @property
+    def chunk_frames(self) -> int:
+        """Video frames of every chunk but the first."""
+        return FRAMES_PER_LATENT * self.preset.chunk.frames
 
     def session(self, image: np.ndarray, seed: int = 0) -> Session:
         """A call with the character in `image` [H, W, 3] uint8 RGB of any size, cut to a square.
@@ -62,7 +100,7 @@ class Avatar:
 
     def live(self, image: np.ndarray, seed: int = 0) -> LiveCall:
         """A session in real time: while nothing is said, the character listens by itself. Raises as `session`."""
-        return LiveCall(self.session(image, seed), FRAMES_PER_LATENT * self.preset.chunk.frames)
+        return LiveCall(self.session(image, seed), self.chunk_frames)
 
     def generate(
         self,
@@ -112,17 +150,121 @@ class Avatar:
         if not given or image.dtype != np.uint8 or image.shape[2:] != (3,) or not image.size:
             found = f"{image.dtype} {list(image.shape)}" if given else type(image).__name__
             raise MediaError(f"a picture must be an array [H, W, 3] of uint8, got {found}; use read_image")
-        return self.engine.open(fit_image(image, self.size), seed, face_box)
+        fitted = fit_image(image, self.shape)
+        text, picture = self.encoders.tell(fitted) if self.encoders else (None, None)
+        return self.engine.open(fitted, seed, face_box, text=text, picture=picture)
 
 
-def load(name_or_path: str = "pocket", *, device: str = "auto", dtype: torch.dtype | None = None) -> Avatar:
-    """An Avatar from a preset's name or a folder of weights. dtype: see Engine.
+def load(
+    name_or_path: str = "pocket",
+    *,
+    device: str = "auto",
+    dtype: torch.dtype | None = None,
+    encoders: str | Path | None = None,
+    speech_encoder: str | Path | None = None,
+    prompt: str = PROMPT,
+    shape: tuple[int, int] | None = None,
+    tiny_decoder: str | Path | None = None,
+    fp8: bool = False,
+    compile: bool = False,
+) -> Avatar:
+    """An Avatar from a preset's name or a folder of weights. dtype, compile: see Engine.
 
-    Raises ConfigError for an unknown name, CheckpointError for weights that are missing, damaged or foreign.
+    For the large presets: encoders, a folder or a name on the hub with `text_encoder`, `tokenizer` and `image_encoder`
+    (`encoders` in the folder of weights unless given); speech_encoder, one with wav2vec2 (`speech_encoder` there);
+    prompt, what every call is told; shape, height and width of the video in pixels; tiny_decoder, a file of `taew2_1`,
+    which is faster than Wan's own decoder and less exact; fp8, linear layers in eight bits.
+
+    Raises ConfigError for an unknown name and for settings that cannot work here, CheckpointError for weights that are
+    missing, damaged or foreign, MissingPackageError.
     """
-    folder = weights_folder(name_or_path)
+    folder, place = weights_folder(name_or_path), choose_device(device)
     spec = read_preset(folder, "student")
-    vae, student = build_vae(spec.vae), DiT(spec.dit)
+    _check_shape(spec, shape or (spec.size, spec.size))
+    if fp8:
+        check_fp8(place)
+    check_memory(spec, place, shape or (spec.size, spec.size), fp8)
+    told = None
+    if spec.dit.text:
+        source, speech = encoders or folder / "encoders", speech_encoder or folder / "encoders" / "speech_encoder"
+        told = load_encoders(source, speech, place, spec.dit.text.length, prompt)
+    kept = weights_dtype(place, dtype)
+    vae = build_vae(spec.vae)
     load_weights(folder, "vae", vae)
+    whole = with_tiny_decoder(narrowed(vae, kept), read_taehv(Path(tiny_decoder)) if tiny_decoder else None)
+    student = unfilled(spec.dit, kept, place)
     load_weights(folder, "student", student)
-    return Avatar(spec, vae, student, choose_device(device), dtype)
+    if fp8:
+        errors = quantise_fp8(student)
+        log.info("fp8: a layer is off by %.1f%% at most, a pass by %.1f%%", 100 * errors.layer, 100 * errors.velocity)
+    return Avatar(spec, whole, student, place, dtype, encoders=told, shape=shape, compile=compile)
+
+
+def weights_dtype(device: torch.device, dtype: torch.dtype | None) -> torch.dtype:
+    """What weights are kept in: on a GPU what it computes in; on processors float32, of which autocast is faster."""
+    return torch.float32 if device.type == "cpu" else dtype or fast_dtype(device)
+
+
+def narrowed(vae: CausalVAE | WanVAE, dtype: torch.dtype) -> CausalVAE | WanVAE:
+    """Wan's autoencoder with its parameters in `dtype`, in place; the latents' mean and deviation stay exact."""
+    if isinstance(vae, WanVAE):
+        for parameter in vae.parameters():
+            parameter.data = parameter.data.to(dtype)
+    return vae
+
+
+def with_tiny_decoder(vae: CausalVAE | WanVAE, tiny: TAEHV | None) -> CausalVAE | WanVAE | TinyWanVAE:
+    """Raises ConfigError if the autoencoder is not Wan's, whose latents the tiny decoder knows."""
+    if tiny is None:
+        return vae
+    if not isinstance(vae, WanVAE):
+        raise ConfigError("the tiny decoder is for presets with Wan's autoencoder; leave it out")
+    return TinyWanVAE(vae, tiny)
+
+
+def memory_needed(spec: Preset, shape: tuple[int, int], fp8: bool) -> int:
+    """Bytes of a GPU for the student in bfloat16 and one call's cache; or its layers in eight bits, which they become
+    once they are all there in bfloat16.
+
+    What passes and the autoencoder take while they work comes to it, and is not counted.
+    """
+    with torch.device("meta"):
+        model = DiT(spec.dit)
+    blocks = sum(parameter.numel() for parameter in model.blocks.parameters())
+    total = sum(parameter.numel() for parameter in model.parameters())
+    rows, columns = (side // spec.vae.spatial_stride // spec.dit.patch[1] for side in shape)
+    tokens = spec.chunk.frames * rows * columns
+    cache = 2 * 2 * spec.chunk.steps * spec.dit.layers * tokens * spec.dit.width
+    return max(2 * total, 2 * total - (blocks if fp8 else 0) + 2 * cache)
+
+
+def check_memory(spec: Preset, device: torch.device, shape: tuple[int, int], fp8: bool) -> None:
+    """Raises ConfigError where a GPU has too little free memory."""
+    if device.type != "cuda":
+        return
+    free, needed = torch.cuda.mem_get_info(device)[0], memory_needed(spec, shape, fp8)
+    if needed > free:
+        lower = "" if fp8 else "; fp8 needs less"
+        raise ConfigError(
+            f"{spec.name} needs more than {needed / 1e9:.0f} GB of GPU memory, {free / 1e9:.0f} GB are free{lower}"
+        )
+
+
+def _check_shape(spec: Preset, shape: tuple[int, int]) -> None:
+    step = spec.vae.spatial_stride * spec.dit.patch[1]
+    if min(shape) < step or any(side % step for side in shape):
+        raise ConfigError(f"{spec.name} makes video whose sides are multiples of {step}, got {shape[0]}x{shape[1]}")
+
+
+def _check_encoders(spec: Preset, encoders: Encoders | None) -> None:
+    audio = spec.dit.audio
+    if encoders is None:
+        if spec.dit.text or (audio and audio.feature_layers > 1):
+            raise ConfigError(f"{spec.name} needs encoders of text, pictures and speech; see load")
+        return
+    found = encoders.speech.layers, encoders.speech.width
+    if audio and found != (audio.feature_layers, audio.feature_dim):
+        raise CheckpointError(
+            f"{spec.name} hears {audio.feature_layers} layers of {audio.feature_dim}, this speech encoder has "
+            f"{found[0]} of {found[1]}: take wav2vec2-base"
+        )

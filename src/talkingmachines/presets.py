@@ -98,7 +98,9 @@ def wan_1_3b() -> Preset:
 def _wan(name: str, width: int, ffn_width: int, heads: int, layers: int) -> Preset:
     # The audio layers hear wav2vec2: 12 layers of 768 channels for each video frame.
     audio = AudioConfig(feature_dim=768, feature_layers=12, window=5, hidden=512, context_tokens=32, width=768)
-    dit = DiTConfig(width, ffn_width, heads, layers, text=TextConfig(), image=ImageConfig(), audio=audio)
+    dit = DiTConfig(
+        width, ffn_width, heads, layers, text=TextConfig(), image=ImageConfig(), audio=audio, reference="once"
+    )
     # 21 latent frames are the 81 video frames that Wan2.1 has learned; steps and shift are its own too.
     sampling = SamplingConfig(steps=40, shift=5.0, guidance=4.0, window=21)
     return Preset(name, 512, dit, WanVAEConfig(), sampling, ChunkConfig(frames=3, window=7))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,7 +113,8 @@ class Teacher:
         if steps < 1 or not np.isfinite(guidance):
             raise ConfigError(f"steps must be at least 1 and guidance finite, got {steps} and {guidance}")
         heard = Speech.of(speech)
-        left, state = num_frames(len(speech)), None
+        left = num_frames(len(speech))
+        state: Any = None
         box = sampling.face_box if face_box is None else face_box
         for latents in self._windows(image, heard, seed, steps, guidance, box, progress):
             with fast_autocast(self.device):

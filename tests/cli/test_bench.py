@@ -8,11 +8,14 @@ import torch
 
 from talkingmachines.avatar import Avatar
 from talkingmachines.cli.main import main
+from talkingmachines.dit.config import AudioConfig, DiTConfig, ImageConfig, TextConfig
 from talkingmachines.dit.model import DiT
 from talkingmachines.evaluation import bench as bench_module
 from talkingmachines.evaluation.bench import growth
-from talkingmachines.presets import tiny
+from talkingmachines.flow.chunk import ChunkConfig
+from talkingmachines.presets import PRESETS, Preset, tiny
 from talkingmachines.vae.model import CausalVAE
+from talkingmachines.vae.wan_config import WanVAEConfig
 from talkingmachines.weights import save_weights
 
 STAGES = ["audio", "dit_step_1", "dit_step_2", "decode", "transfer"]
@@ -26,7 +29,8 @@ def figures(capsys, *more):
 @pytest.mark.parametrize("sessions", [1, 3])
 def test_figures(capsys, sessions):
     found = figures(capsys, "--sessions", str(sessions))
-    assert (found["preset"], found["size"], found["device"], found["sessions"]) == ("tiny", 64, "cpu", sessions)
+    assert (found["preset"], found["size"]) == ("tiny", "64x64")
+    assert (found["device"], found["sessions"]) == ("cpu", sessions)
     assert found["dtype"] in ("bfloat16", "float32")
     assert found["weights"] == "random"
     # Chunks of 8 frames: 2 s are 6 of them.
@@ -45,6 +49,35 @@ def test_figures(capsys, sessions):
     assert machine["threads"] == torch.get_num_threads()
 
 
+def test_arithmetic(capsys):
+    found = figures(capsys)
+    arithmetic = found["arithmetic"]
+    assert arithmetic["pass_tflop"]["linear"] > arithmetic["pass_tflop"]["attention"] > 0
+    assert set(arithmetic["tflops"]) == set(arithmetic["share_of_peak"]) == {"dit_step_1", "dit_step_2"}
+    assert 0 < arithmetic["tflops"]["dit_step_1"] < arithmetic["peak_tflops"]
+    floor = arithmetic["floor"]
+    assert 0 < floor["chunk_ms"] < found["stage_ms"]["dit_step_1"] + found["stage_ms"]["dit_step_2"]
+    assert floor["fps"] == pytest.approx(8 / floor["chunk_ms"] * 1000, rel=0.5)
+    assert found["attention"] in ("sdpa", "products")
+
+
+def test_a_preset_of_wans_kind_in_another_shape(capsys, monkeypatch):
+    """Built where it runs, with random weights, tokens and speech encoder."""
+    pytest.importorskip("transformers")
+    monkeypatch.setitem(PRESETS, "tiny", tiny_wan)
+    found = figures(capsys, "--size", "48x32", "--seconds", "1")
+    assert found["size"] == "48x32"
+    assert list(found["stage_ms"]) == STAGES
+
+
+def tiny_wan():
+    audio = AudioConfig(16, 2, window=5, hidden=16, context_tokens=2, width=16)
+    told = {"text": TextConfig(10, 5), "image": ImageConfig(14, 4), "audio": audio}
+    dit = DiTConfig(width=32, ffn_width=64, heads=2, layers=2, reference="once", **told)
+    vae = WanVAEConfig(dim=8, num_res_blocks=1)
+    return Preset("tiny", 32, dit, vae, chunk=ChunkConfig(frames=1, window=3))
+
+
 def test_float32_is_asked_for(capsys):
     assert figures(capsys, "--dtype", "float32")["dtype"] == "float32"
 
@@ -52,8 +85,19 @@ def test_float32_is_asked_for(capsys):
 def test_for_the_eye(capsys):
     assert main(["bench", "--preset", "tiny", "--random-weights", "--seconds", "1"]) == 0
     shown = capsys.readouterr().out
-    for words in ("frames per second", "times real time", "dit step 2", "p99", "growth", "warm up", "random weights"):
+    for words in (
+        "frames per second",
+        "times real time",
+        "dit step 2",
+        "p99",
+        "growth",
+        "warm up",
+        "random weights",
+        "of the peak",
+        "floor",
+    ):
         assert words in shown
+    assert any("dit step 2" in line and " ms, " in line and "TFLOP/s" in line for line in shown.splitlines())
 
 
 def test_weights_of_a_folder(tmp_path, capsys):
@@ -74,6 +118,12 @@ def test_weights_of_a_folder(tmp_path, capsys):
         (["--preset", "nonsense", "--random-weights"], "nonsense"),
         (["--preset", "nonsense"], "nonsense"),
         (["--preset", "tiny", "--random-weights", "--device", "nonsense"], "nonsense"),
+        (["--preset", "tiny", "--random-weights", "--device", "cpu", "--fp8"], "fp8 needs a GPU"),
+        (["--preset", "tiny", "--random-weights", "--size", "500x512"], "multiples of 32"),
+        (["--preset", "tiny", "--random-weights", "--size", "large"], "--size"),
+        (["--preset", "tiny", "--random-weights", "--tiny-decoder", "random"], "tiny decoder"),
+        (["--preset", "tiny", "--random-weights", "--tiny-decoder", "a.pth"], "--tiny-decoder"),
+        (["--preset", "tiny", "--random-weights", "--fp8", "--dtype", "float32"], "--fp8"),
     ],
 )
 def test_bad_settings(capsys, argv, words):
@@ -97,7 +147,7 @@ def test_every_session_hears_speech_of_its_own():
     torch.manual_seed(0)
     spec = tiny()
     avatar = Avatar(spec, CausalVAE(spec.vae), DiT(spec.dit), torch.device("cpu"))
-    calls = bench_module._Calls(avatar.engine, np.zeros((64, 64, 3), np.uint8), 2)
+    calls = bench_module._Calls(avatar, np.zeros((64, 64, 3), np.uint8), 2)
     speech = bench_module.looped_speech()
     heard = [[], []]
     for _, pieces in zip(range(60), calls.pieces(), strict=False):

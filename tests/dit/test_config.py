@@ -60,6 +60,8 @@ def test_size_of_the_14b() -> None:
         ({"prediction": "noise"}, "'noise'"),
         ({"image": ImageConfig()}, "needs DiTConfig.text"),
         ({"freq_dim": 255}, "255"),
+        ({"reference": "never"}, "'never'"),
+        ({"reference": "once", "prediction": "x0"}, "'repeated'"),
     ],
 )
 def test_unusable_numbers(change: dict[str, object], message: str) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from talkingmachines.cli.console import print_json, progress_bar
+from talkingmachines.errors import ConfigError
 
 
 class Dtype(StrEnum):
@@ -28,49 +29,95 @@ def bench(
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Time a preset without its weights.")
     ] = False,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the video in pixels; the preset's unless given.")] = "",
+    fp8: Annotated[bool, typer.Option("--fp8", help="Linear layers in eight bits, on GPUs that can.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Fuse the models first: minutes, then faster.")] = False,
+    tiny_decoder: Annotated[
+        str, typer.Option(help="A file of taew2_1, instead of Wan's decoder; with --random-weights: random.")
+    ] = "",
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Measure how fast a preset is: frames per second, first frame, each chunk and stage, memory, growth."""
     import torch
 
     from talkingmachines import avatar
-    from talkingmachines.evaluation.bench import BenchConfig, random_avatar
+    from talkingmachines.evaluation.bench import BenchConfig
     from talkingmachines.evaluation.bench import bench as measure
+    from talkingmachines.evaluation.random_avatar import random_avatar
     from talkingmachines.media import read_image
     from talkingmachines.precision import choose_device
 
     config = BenchConfig(seconds, sessions)
     with as_file(files("talkingmachines") / "assets" / "demo.png") as path:
         image = read_image(path)
-    chosen = torch.float32 if dtype is Dtype.float32 else None
+    chosen, shape = torch.float32 if dtype is Dtype.float32 else None, _shape(size)
+    if fp8 and chosen:
+        raise ConfigError("--fp8 and --dtype float32 exclude each other; give one of them")
+    if random_weights and tiny_decoder not in ("", "random"):
+        raise ConfigError(f"--tiny-decoder is 'random' with --random-weights, got {tiny_decoder!r}")
+    result: dict[str, object] = {"weights": "random" if random_weights else "trained", "fp8": fp8, "compiled": compile}
+    result["tiny_decoder"] = bool(tiny_decoder)
     with Console(stderr=True).status(f"loading {preset}"):
         if random_weights:
-            model = random_avatar(preset, choose_device(device), chosen)
+            model, errors = random_avatar(
+                preset,
+                choose_device(device),
+                chosen,
+                shape=shape,
+                tiny_decoder=bool(tiny_decoder),
+                fp8=fp8,
+                compile=compile,
+            )
+            result["fp8_error"] = errors and {"layer": round(errors.layer, 4), "velocity": round(errors.velocity, 4)}
         else:
-            model = avatar.load(preset, device=device, dtype=chosen)
+            model = avatar.load(
+                preset,
+                device=device,
+                dtype=chosen,
+                shape=shape,
+                tiny_decoder=tiny_decoder or None,
+                fp8=fp8,
+                compile=compile,
+            )
     with progress_bar("timing chunks") as update:
         figures = measure(model, image, config, update)
-    result: dict[str, object] = {**figures, "weights": "random" if random_weights else "trained"}
+    result = figures | result
     if json:
         print_json(result)
     else:
         _print_table(result)
 
 
+def _shape(size: str) -> tuple[int, int] | None:
+    """(height, width) of WIDTHxHEIGHT."""
+    if not size:
+        return None
+    width, _, height = size.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise ConfigError(f"--size is WIDTHxHEIGHT, such as 512x512, got {size!r}")
+    return int(height), int(width)
+
+
 def _print_table(result: dict[str, Any]) -> None:
     on, chunk, growth, stages = (result[name] for name in ("machine", "chunk_ms", "growth", "stage_ms"))
+    arithmetic, off = result["arithmetic"], result.get("fp8_error")
     one_by_one = sum(stages.values())
     rows = {
-        "preset": f"{result['preset']}, {result['size']} x {result['size']}, {result['weights']} weights",
+        "preset": f"{result['preset']}, {result['size']}, {result['weights']} weights",
         "measured on": on.get("gpu") or f"{on['cpu']}, {on['cores']} cores, {on['threads']} threads",
-        "computed in": f"{result['dtype']} on {result['device']}, torch {on['torch']}",
+        "computed in": f"{result['dtype']}{' and fp8' * result['fp8']} on {result['device']}, torch {on['torch']}"
+        f"{', compiled' * result['compiled']}, attention by {result['attention']}",
+        **({"fp8 is off by": f"{off['layer']:.1%} in a layer at most, {off['velocity']:.1%} in a pass"} if off else {}),
         "sessions": f"{result['sessions']}, {result['seconds']} s each",
         "not counted": f"{result['warmup_chunks']} chunks before, to warm up",
         "speed": f"{result['fps']} frames per second, {result['real_time_factor']} times real time",
         "first frame": f"{result['first_frame_s']} s after its chunk's sound",
         "a chunk": f"{chunk['p50']} ms (p50), {chunk['p95']} (p95), {chunk['p99']} (p99)",
-        **{f"  {name.replace('_', ' ')}": f"{spent} ms" for name, spent in stages.items()},
+        **{f"  {name.replace('_', ' ')}": f"{spent} ms{_rate(arithmetic, name)}" for name, spent in stages.items()},
         "  one after the other": f"{one_by_one:.1f} ms",
+        "peak": f"{arithmetic['peak_tflops']:.3g} TFLOP/s, measured",
+        "floor": f"{arithmetic['floor']['chunk_ms']} ms a chunk, {arithmetic['floor']['fps']} frames per second, "
+        "at that peak and without the autoencoder",
         "memory": f"{result['peak_memory_mb']} MB at most",
         "growth": f"chunk time {growth['chunk_time']}, memory {growth['memory']}: the last {growth['part_seconds']} s "
         "against the first",
@@ -79,3 +126,9 @@ def _print_table(result: dict[str, Any]) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     Console(highlight=False, markup=False).print(table)
+
+
+def _rate(arithmetic: dict[str, Any], stage: str) -> str:
+    if stage not in arithmetic["tflops"]:
+        return ""
+    return f", {arithmetic['tflops'][stage]:.3g} TFLOP/s, {arithmetic['share_of_peak'][stage]:.0%} of the peak"

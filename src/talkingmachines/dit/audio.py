@@ -6,7 +6,7 @@ B batch, F latent frames, L tokens, A audio tokens of a latent frame, N heads, K
 import torch
 from torch import Tensor, nn
 
-from talkingmachines.attention.attention import attention
+from talkingmachines.attention.attention import Attention, attention
 from talkingmachines.audio.alignment import AudioWindows
 from talkingmachines.dit.conditioning import KeyValue
 from talkingmachines.dit.config import AudioConfig, DiTConfig
@@ -40,6 +40,7 @@ class AudioCrossAttention(nn.Module):
     def __init__(self, config: DiTConfig, audio: AudioConfig) -> None:
         super().__init__()
         self.heads = config.heads
+        self.attention: Attention = attention
         self.q_linear = nn.Linear(config.width, config.width)
         self.kv_linear = nn.Linear(audio.width, 2 * config.width)
         self.proj = nn.Linear(config.width, config.width)
@@ -53,7 +54,7 @@ class AudioCrossAttention(nn.Module):
         """L = F * h * w; face_mask [B, 1, h * w, 1] multiplies what is heard."""
         frames = len(key_value[0]) // len(x_BLD)
         q = self.q_linear(x_BLD).unflatten(1, (frames, -1)).flatten(0, 1).unflatten(-1, (self.heads, -1))
-        out = self.proj(attention(q, *key_value).flatten(2)).view(len(x_BLD), frames, -1, x_BLD.shape[-1])
+        out = self.proj(self.attention(q, *key_value).flatten(2)).view(len(x_BLD), frames, -1, x_BLD.shape[-1])
         if face_mask is not None:
             out = out * face_mask.to(out.dtype)
         return out.flatten(1, 2)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from talkingmachines.attention.attention import attention
+from talkingmachines.attention.attention import Attention, attention
 from talkingmachines.attention.rope import RopeTable, rotate
 from talkingmachines.dit.audio import AudioCrossAttention
 from talkingmachines.dit.conditioning import KeyValue
@@ -19,14 +19,16 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Unturned queries, keys and values, each [B, L, N, K], to what the queries see, [B, L, N, K]."""
 
 
-def attend_all(rope: RopeTable, visible: Tensor | None, q_BLNK: Tensor, k_BLNK: Tensor, v_BLNK: Tensor) -> Tensor:
+def attend_all(
+    attention: Attention, rope: RopeTable, visible: Tensor | None, q_BLNK: Tensor, k_BLNK: Tensor, v_BLNK: Tensor
+) -> Tensor:
     """The tokens at hand see each other, or those that `visible` [L, L] allows."""
     q, k = (rotate(tensor, rope).to(v_BLNK.dtype) for tensor in (q_BLNK, k_BLNK))
     return attention(q, k, v_BLNK, visible)
 
 
 class SelfAttention(nn.Module):
-    """Queries and keys are normalised over the full width, then turned; who sees whom is `attend`'s to say."""
+    """Queries and keys are normalised over the full width; who sees whom is said outside, between the two methods."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -34,11 +36,13 @@ class SelfAttention(nn.Module):
         self.q, self.k, self.v, self.o = (nn.Linear(config.width, config.width) for _ in range(4))
         self.norm_q, self.norm_k = (RMSNorm(config.width, config.eps) for _ in range(2))
 
-    def forward(self, x_BLD: Tensor, attend: Attend) -> Tensor:
-        split = (self.heads, -1)
-        q = self.norm_q(self.q(x_BLD)).unflatten(-1, split)
-        k = self.norm_k(self.k(x_BLD)).unflatten(-1, split)
-        return self.o(attend(q, k, self.v(x_BLD).unflatten(-1, split)).flatten(2))
+    def project(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Unturned queries, keys and values, each [B, L, N, K]."""
+        q, k, v = self.norm_q(self.q(x_BLD)), self.norm_k(self.k(x_BLD)), self.v(x_BLD)
+        return q.unflatten(-1, (self.heads, -1)), k.unflatten(-1, (self.heads, -1)), v.unflatten(-1, (self.heads, -1))
+
+    def output(self, seen_BLNK: Tensor) -> Tensor:
+        return self.o(seen_BLNK.flatten(2))
 
 
 class CrossAttention(nn.Module):
@@ -48,6 +52,7 @@ class CrossAttention(nn.Module):
         super().__init__()
         width = config.width
         self.heads = config.heads
+        self.attention: Attention = attention
         self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
         self.norm_q, self.norm_k = (RMSNorm(width, config.eps) for _ in range(2))
         if config.image:
@@ -65,7 +70,7 @@ class CrossAttention(nn.Module):
 
     def forward(self, x_BLD: Tensor, *contexts: KeyValue) -> Tensor:
         q = self.norm_q(self.q(x_BLD)).to(x_BLD.dtype).unflatten(-1, (self.heads, -1))
-        return self.o(sum(attention(q, k, v) for k, v in contexts).flatten(2))  # type: ignore[union-attr]
+        return self.o(sum(self.attention(q, k, v) for k, v in contexts).flatten(2))  # type: ignore[union-attr]
 
 
 class DiTBlock(nn.Module):
@@ -102,10 +107,26 @@ class DiTBlock(nn.Module):
         face_mask: Tensor | None = None,
     ) -> Tensor:
         """contexts: text, then image; audio None skips the audio layer; face_mask [B, 1, h * w, 1]."""
-        x, dtype = x_BLD, compute_dtype(x_BLD)
-        shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation + time_B6D).chunk(6, 1)
-        attended = self.self_attn(modulate(self.norm1(x), shift1, scale1).to(dtype), attend)
-        x = torch.addcmul(x, attended, gate1).to(x_BLD.dtype)
+        return self.after(x_BLD, attend(*self.before(x_BLD, time_B6D)), time_B6D, contexts, audio, face_mask)
+
+    def before(self, x_BLD: Tensor, time_B6D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """All up to self-attention: its queries, keys and values, not turned yet."""
+        shift, scale = (self.modulation + time_B6D)[:, :2].chunk(2, 1)
+        return self.self_attn.project(modulate(self.norm1(x_BLD), shift, scale).to(compute_dtype(x_BLD)))
+
+    def after(
+        self,
+        x_BLD: Tensor,
+        seen_BLNK: Tensor,
+        time_B6D: Tensor,
+        contexts: tuple[KeyValue, ...],
+        audio: KeyValue | None,
+        face_mask: Tensor | None,
+    ) -> Tensor:
+        """All that follows what the queries saw."""
+        dtype = compute_dtype(x_BLD)
+        gate1, shift2, scale2, gate2 = (self.modulation + time_B6D)[:, 2:].chunk(4, 1)
+        x = torch.addcmul(x_BLD, self.self_attn.output(seen_BLNK), gate1).to(x_BLD.dtype)
         if contexts:
             x = x + self.cross_attn(self.norm3(x).to(dtype), *contexts)
         if audio is not None:

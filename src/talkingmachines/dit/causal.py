@@ -1,12 +1,12 @@
 """How the self-attention of a causal model reaches beyond the tokens at hand."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from talkingmachines.attention.attention import attention
+from talkingmachines.attention.attention import Attention, attention
 from talkingmachines.attention.kv_cache import KVCache
 from talkingmachines.attention.masks import frame_positions, seen_positions
 from talkingmachines.attention.rope import RopeTable, rope_table, rotate
@@ -31,13 +31,34 @@ class ChunkRopes:
         )
 
 
+Turn = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, RopeTable], tuple[Tensor, Tensor, Tensor]]
+
+
+def turned(
+    q_BLNK: Tensor, k_BLNK: Tensor, v_BLNK: Tensor, k_seen: Tensor, v_seen: Tensor, rope: RopeTable
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries [B, L, N, K], and keys and values [B, S, N, K] of what was before and of the chunk itself, turned.
+
+    k_seen, v_seen: of the earlier chunks [B, S - L, N, K]; rope: of all S positions, whose last are the chunk's.
+    """
+    tokens, dtype = q_BLNK.shape[1], v_BLNK.dtype
+    own = RopeTable(rope.cos_LK[-tokens:], rope.sin_LK[-tokens:])
+    keys = rotate(torch.cat([k_seen.to(k_BLNK.dtype), k_BLNK], 1), rope).to(dtype)
+    return rotate(q_BLNK, own).to(dtype), keys, torch.cat([v_seen.to(dtype), v_BLNK], 1)
+
+
 @dataclass(frozen=True)
 class Past:
-    """The caches that one pass reads and writes: one per call in the batch, at one denoising step."""
+    """The caches that one pass reads and writes: one per call in the batch, at one denoising step.
+
+    attention, turn: what computes them; a compiled model has a `turn` of its own.
+    """
 
     caches: Sequence[KVCache]
     step: int
     ropes: ChunkRopes
+    attention: Attention = attention
+    turn: Turn = turned
 
     def attend(self, layer: int, q_BLNK: Tensor, k_BLNK: Tensor, v_BLNK: Tensor) -> Tensor:
         """Each chunk with its own past; q and k are not turned yet. Returns [B, L, N, K]."""
@@ -46,10 +67,7 @@ class Past:
         return torch.cat([self._attend_one(layer, cache, q, k, v) for cache, q, k, v in parts])
 
     def _attend_one(self, layer: int, cache: KVCache, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        rope, tokens = self.ropes.tables[cache.phase], q.shape[1]
-        own = RopeTable(rope.cos_LK[-tokens:], rope.sin_LK[-tokens:])
         k_seen, v_seen = cache.seen(self.step, layer)
-        keys = rotate(torch.cat([k_seen.to(k.dtype), k], 1), rope).to(v.dtype)
-        out = attention(rotate(q, own).to(v.dtype), keys, torch.cat([v_seen.to(v.dtype), v], 1))
+        out = self.attention(*self.turn(q, k, v, k_seen, v_seen, self.ropes.tables[cache.phase]))
         cache.write(self.step, layer, k, v)
         return out

@@ -85,10 +85,23 @@ def still_conditioning(
     count = 0 if known is None else known.shape[2]
     assert count <= num_latents, (count, num_latents)
     latents = reference[:, :, None].expand(B, C, num_latents, H, W)
-    mask = reference.new_zeros(B, mask_channels, num_latents, H, W)
     if known is not None:
         latents = torch.cat([known, latents[:, :, count:]], 2)
-        mask[:, :, :count] = 1
+    return given_conditioning(latents, count, mask_channels, audio, mode, face_mask)
+
+
+def given_conditioning(
+    latents: Tensor,
+    count: int,
+    mask_channels: int,
+    audio: AudioWindows | None = None,
+    mode: Tensor | None = None,
+    face_mask: Tensor | None = None,
+) -> Conditioning:
+    """A Conditioning of latents [B, C, F, H, W], of which the first `count` frames are given."""
+    B, _, F, H, W = latents.shape
+    mask = latents.new_zeros(B, mask_channels, F, H, W)
+    mask[:, :, :count] = 1
     return Conditioning(latents, mask, audio=audio, mode=mode, face_mask=face_mask)
 
 

@@ -74,7 +74,9 @@ class RefinerConfig:
 class DiTConfig:
     """patch: tokens per (latent frame, row, column). prediction: what the head's output means, see DiT.
 
-    refiner: for patches of many cells; see Refiner.
+    refiner: for patches of many cells; see Refiner. reference: what the conditioning latents hold in frames that are
+    not given: the picture's latent again ("repeated"), or what follows a picture that is shown once ("once"), as in
+    Wan2.1: the latents of a video of zeros.
     """
 
     width: int
@@ -90,6 +92,7 @@ class DiTConfig:
     audio: AudioConfig | None = None
     refiner: RefinerConfig | None = None
     prediction: Literal["velocity", "x0"] = "velocity"
+    reference: Literal["repeated", "once"] = "repeated"
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -105,6 +108,10 @@ class DiTConfig:
             raise ConfigError("DiTConfig.image needs DiTConfig.text: they share the cross-attention")
         if self.prediction not in ("velocity", "x0"):
             raise ConfigError(f"DiTConfig.prediction must be 'velocity' or 'x0', got {self.prediction!r}")
+        if self.reference not in ("repeated", "once"):
+            raise ConfigError(f"DiTConfig.reference must be 'repeated' or 'once', got {self.reference!r}")
+        if self.reference == "once" and self.prediction == "x0":
+            raise ConfigError("DiTConfig.prediction 'x0' says what changes against the picture: it must be 'repeated'")
 
     @property
     def head_width(self) -> int:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from talkingmachines.attention.kv_cache import KVCache
-from talkingmachines.dit.causal import ChunkRopes, Past
+from talkingmachines.dit.causal import ChunkRopes, Past, Turn, turned
 from talkingmachines.dit.conditioning import Conditioning, PreparedConditioning
 from talkingmachines.dit.model import DiT
 
@@ -18,6 +18,7 @@ class FewStepDiT:
 
     sigmas: [steps]; window: chunks that positions are counted in; frames: latent frames of a chunk; height, width:
     latent rows and columns. Sizes that differ from these, or tokens that do not fill the patch, fail an assertion.
+    turn: see Past.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class FewStepDiT:
         self.model, self.sigmas, self.window = model, sigmas.to(device), window
         self.tokens = frames * (height // p) * (width // q)
         self.ropes = ropes or ChunkRopes.make(model.config.head_width, window, frames, height // p, width // q, device)
+        self.turn: Turn = turned
         self.steps = [model.prepare_sigma(sigma.view(1)) for sigma in self.sigmas]
 
     def empty_cache(self, batch: int, dtype: torch.dtype) -> KVCache:
@@ -56,4 +58,4 @@ class FewStepDiT:
         self, x: Tensor, step: int, cond: Conditioning | PreparedConditioning, caches: Sequence[KVCache]
     ) -> Tensor:
         """Velocity of one chunk [B, C, F, H, W] of each call in `caches`."""
-        return self.model(x, self.steps[step], cond, Past(caches, step, self.ropes))
+        return self.model(x, self.steps[step], cond, Past(caches, step, self.ropes, self.model.attention, self.turn))

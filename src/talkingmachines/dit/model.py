@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from talkingmachines.attention.attention import Attention, attention
 from talkingmachines.attention.masks import sparse_causal_mask
 from talkingmachines.attention.rope import RopeTable, rope_table
-from talkingmachines.dit.audio import AudioProjection
-from talkingmachines.dit.block import DiTBlock, attend_all
+from talkingmachines.dit.audio import AudioCrossAttention, AudioProjection
+from talkingmachines.dit.block import CrossAttention, DiTBlock, attend_all
 from talkingmachines.dit.causal import Past
 from talkingmachines.dit.conditioning import (
     Conditioning,
@@ -88,6 +88,7 @@ class DiT(nn.Module):
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         self.config = config
+        self.attention: Attention = attention
         width, text, image, audio = config.width, config.text, config.image, config.audio
         self.patch_embedding = nn.Conv3d(config.in_channels, width, config.patch, config.patch)
         if text:
@@ -121,10 +122,9 @@ class DiT(nn.Module):
     def use_attention(self, chosen: Attention) -> None:
         """Compute all attention with `chosen` from now on, such as what backends.choose_attention gives."""
         self.attention = chosen
-        for block in self._layers():
-            parts = [block.cross_attn] if self.config.text else []
-            for part in [*parts, *([block.audio_cross_attn] if self.config.audio else [])]:
-                part.attention = chosen
+        for module in self.modules():
+            if isinstance(module, CrossAttention | AudioCrossAttention):
+                module.attention = chosen
 
     def _layers(self) -> list[DiTBlock]:
         return list(self.blocks)  # type: ignore[arg-type]
@@ -215,7 +215,9 @@ class DiT(nn.Module):
         for layer, block in enumerate(self._layers()):
             contexts = tuple(kv[layer] for kv in (cond.context.text, cond.context.image) if kv)
             audio = cond.audio[layer] if cond.audio else None
-            attend = partial(past.attend, layer) if past else partial(attend_all, self.attention, cond.rope, cond.visible)
+            attend = (
+                partial(past.attend, layer) if past else partial(attend_all, self.attention, cond.rope, cond.visible)
+            )
             tokens = block(tokens, sigma.time_B6D, attend, contexts, audio=audio, face_mask=cond.face_mask)
         patches = self.head(tokens, sigma.time_BD).to(x.dtype)
         cells = rearrange(patches, "b (f h w) (p q c) -> b c f (h p) (w q)", f=F, h=H // p, w=W // q, p=p, q=q)

@@ -8,7 +8,7 @@ Before each pass some chunks are made that do not count.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,21 +17,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
+from talkingmachines.attention.masks import seen_chunks
 from talkingmachines.audio.alignment import FRAMES_PER_LATENT, frames_in
 from talkingmachines.avatar import Avatar
-from talkingmachines.dit.model import DiT
+from talkingmachines.dit.fp8 import Float8Linear
 from talkingmachines.errors import ConfigError
 from talkingmachines.evaluation.evaluate import shipped_recordings
-from talkingmachines.evaluation.machine import machine, memory_mb, peak_memory_mb
+from talkingmachines.evaluation.flops import TERA, floor_seconds, measured_peak, pass_flops
+from talkingmachines.evaluation.machine import forget_peak_memory, machine, memory_mb, peak_memory_mb
 from talkingmachines.media.audio import read_audio
 from talkingmachines.media.image import fit_image
 from talkingmachines.placement.pipeline import places, stream_frames
-from talkingmachines.presets import preset
 from talkingmachines.streaming.engine import Call, Engine
 from talkingmachines.types import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from talkingmachines.vae.build import build_vae
+from talkingmachines.vae.pixels import to_frames
 
 Progress = Callable[[int, int], None]
 
@@ -58,14 +59,6 @@ class BenchConfig:
             raise ConfigError(f"seconds, sessions, openings and chunks must be positive, got {self}")
 
 
-def random_avatar(name: str, device: torch.device, dtype: torch.dtype | None = None) -> Avatar:
-    """The preset's models with random weights: as fast as trained ones, and of no other use."""
-    spec = preset(name)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return Avatar(spec, build_vae(spec.vae), DiT(spec.dit), device, dtype)
-
-
 def bench(
     avatar: Avatar, image: np.ndarray, config: BenchConfig | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
@@ -74,7 +67,7 @@ def bench(
     Times are in seconds of the clock on the wall, but for those called ms.
     """
     config = config or BenchConfig()
-    bench_calls = _Calls(avatar.engine, fit_image(image, avatar.size), config.sessions)
+    bench_calls = _Calls(avatar, fit_image(image, avatar.shape), config.sessions)
     first = _first_frame(bench_calls, config.openings)
     stages = _stages(bench_calls, config.staged)
     arrivals, memory = _throughput(bench_calls, config.seconds, progress)
@@ -84,8 +77,9 @@ def bench(
     denoiser, decoder = places(avatar.engine)
     return {
         "preset": avatar.preset.name,
-        "size": avatar.size,
+        "size": "{1}x{0}".format(*avatar.shape),
         "dtype": str(avatar.engine.dtype).removeprefix("torch."),
+        "attention": avatar.engine.attention.backend.name,
         "device": str(avatar.device),
         "sessions": config.sessions,
         "seconds": round(len(chunk_s) * bench_calls.chunk_frames / FPS, 2),
@@ -95,9 +89,38 @@ def bench(
         "first_frame_s": round(first, 4),
         "chunk_ms": {f"p{share}": round(float(np.percentile(chunk_s, share)) * 1000, 2) for share in (50, 95, 99)},
         "stage_ms": {name: round(seconds * 1000, 2) for name, seconds in stages.items()},
+        "arithmetic": arithmetic(avatar.engine, stages, config.sessions),
         "growth": growth(chunk_s, memory[1:], bench_calls.chunk_frames / FPS),
         "peak_memory_mb": round(peak_memory_mb(avatar.device), 1),
         "machine": machine(avatar.device) | {"stage_threads": [denoiser.threads, decoder.threads]},
+    }
+
+
+def arithmetic(engine: Engine, stages: dict[str, float], sessions: int = 1) -> dict[str, Any]:
+    """What a pass computes, in 10^12 operations; how many of them a second, and as a share of this machine's peak.
+
+    stages: seconds of each, as _stages has them. floor: the least time of a chunk of all sessions, and the frames a
+    second that this allows; see floor_seconds.
+    """
+    config, tokens = engine.student.config, engine.tokens
+    keys, device = len(seen_chunks(2)) * tokens, engine.device
+    of_pass = pass_flops(config, tokens, keys)
+    fp8 = any(isinstance(module, Float8Linear) for module in engine.student.modules())
+    plain_peak = measured_peak(device, engine.dtype)
+    peak = measured_peak(device, engine.dtype, fp8=True) if fp8 else plain_peak
+    rates = {
+        name: sessions * of_pass.total / seconds for name, seconds in stages.items() if name.startswith("dit_step")
+    }
+    floor = sessions * floor_seconds(config, tokens, keys, engine.chunk.steps, peak, plain_peak)
+    return {
+        "pass_tflop": {"linear": of_pass.linear / TERA, "attention": of_pass.attention / TERA},
+        "tflops": {name: rate / TERA for name, rate in rates.items()},
+        "peak_tflops": peak / TERA,
+        "share_of_peak": {name: round(rate / peak, 3) for name, rate in rates.items()},
+        "floor": {
+            "chunk_ms": round(floor * 1000, 3),
+            "fps": round(sessions * FRAMES_PER_LATENT * engine.chunk.frames / floor, 1),
+        },
     }
 
 
@@ -125,8 +148,10 @@ def looped_speech() -> np.ndarray:
 class _Calls:
     """Calls that go in step, and their sound. Each session begins at another place of the recording."""
 
-    def __init__(self, engine: Engine, image: np.ndarray, sessions: int) -> None:
-        self.engine, self.sessions, self._image = engine, sessions, image
+    def __init__(self, avatar: Avatar, image: np.ndarray, sessions: int) -> None:
+        self.engine, self.sessions, self._image = avatar.engine, sessions, image
+        self._told = avatar.encoders.tell(image) if avatar.encoders else (None, None)
+        engine = self.engine
         self._speech = looped_speech()
         self.opening_frames = frames_in(engine.chunk.frames)
         self.chunk_frames = FRAMES_PER_LATENT * engine.chunk.frames
@@ -134,7 +159,11 @@ class _Calls:
         self.warmup = engine.chunk.window + 2
 
     def open(self, seed: int = 0) -> list[Call]:
-        return [self.engine.open(self._image, seed + session) for session in range(self.sessions)]
+        text, picture = self._told
+        return [
+            self.engine.open(self._image, seed + session, text=text, picture=picture)
+            for session in range(self.sessions)
+        ]
 
     def pieces(self) -> Iterator[list[np.ndarray]]:
         """The sound of one chunk after the other, for ever."""
@@ -152,7 +181,9 @@ class _Calls:
             latents = self.engine.denoise(calls)
         for row, call in enumerate(calls):
             with watch.part("decode"):
-                self.engine.decode(call, latents[row : row + 1])
+                video = self.engine.decode_video(call, latents[row : row + 1])
+            with watch.part("transfer"):
+                to_frames(video)
 
 
 class _Watch:
@@ -181,17 +212,31 @@ class _Watch:
         self.end(name)
 
     @contextmanager
-    def module(self, module: nn.Module, name: Callable[[], str]) -> Iterator[None]:
-        """Times every pass of `module`."""
-        hooks = [
-            module.register_forward_pre_hook(lambda *_: self.begin()),
-            module.register_forward_hook(lambda *_: self.end(name())),
-        ]
-        try:
+    def passes(self, engine: Engine, name: Callable[[], str]) -> Iterator[None]:
+        """Times every pass of the engine's student, also those that are replayed."""
+        usual = engine.model_for
+
+        def timed(calls: Sequence[Call]) -> Callable[..., Tensor]:
+            model = usual(calls)
+
+            def run(*given: Any) -> Tensor:
+                with self.part(name()):
+                    return model(*given)
+
+            return run
+
+        with patched(engine, "model_for", timed):
             yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+
+
+@contextmanager
+def patched(thing: object, name: str, value: object) -> Iterator[None]:
+    """`value` in place of a method, for a while."""
+    setattr(thing, name, value)
+    try:
+        yield
+    finally:
+        delattr(thing, name)
 
 
 def _watch(engine: Engine) -> _Watch:
@@ -209,6 +254,8 @@ def _first_frame(calls: _Calls, openings: int) -> float:
         with watch.part("all"):
             calls.make(opened, watch)
         took.append(watch.spent["all"])
+        # The next call's memory may be as large as all that is left.
+        del opened, call
     return median(took[1:])
 
 
@@ -216,7 +263,8 @@ def _stages(calls: _Calls, chunks: int) -> dict[str, float]:
     """Median seconds of each part of a chunk of all calls; their sum is a chunk made without the pipeline.
 
     audio: features of the sound, and all else that comes before a pass; transfer: from the decoder's output to
-    pixels in the processor's memory.
+    pixels in the processor's memory. Once the window has slid passes are replayed where they are recorded, and
+    compilation is done: both happen in the chunks that do not count.
     """
     engine, opened = calls.engine, calls.open()
     steps = [f"dit_step_{step + 1}" for step in range(engine.chunk.steps)]
@@ -229,13 +277,12 @@ def _stages(calls: _Calls, chunks: int) -> dict[str, float]:
             for call, samples in zip(opened, pieces, strict=True):
                 call.audio.push(samples)
         # Calls in step share every pass, so the model is passed once per step.
-        with watch.module(engine.student, partial(next, step)), watch.module(engine.vae.decoder, lambda: "decoder"):
+        with watch.passes(engine, partial(next, step)):
             calls.make(opened, watch)
         spent = watch.spent
         passes = {name: spent[name] for name in steps}
         audio = spent["push"] + spent["denoise"] - sum(passes.values())
-        transfer = spent["decode"] - spent["decoder"]
-        seen.append({"audio": audio, **passes, "decode": spent["decoder"], "transfer": transfer})
+        seen.append({"audio": audio, **passes, "decode": spent["decode"], "transfer": spent["transfer"]})
     return {name: median(one[name] for one in seen[calls.warmup :]) for name in seen[0]}
 
 
@@ -244,6 +291,7 @@ def _throughput(calls: _Calls, seconds: float, progress: Progress | None) -> tup
     wanted = max(2, round(seconds * FPS / calls.chunk_frames))
     total = calls.warmup + wanted + 1
     arrivals, memory = np.zeros(total), np.zeros(total)
+    forget_peak_memory(calls.engine.device)
     with closing(stream_frames(calls.engine, calls.open(), calls.pieces())) as chunks:
         for index, _ in zip(range(total), chunks, strict=False):
             arrivals[index] = time.perf_counter()

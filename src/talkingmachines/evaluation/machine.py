@@ -45,9 +45,15 @@ def memory_mb(device: torch.device) -> float:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """The most that was in use since the process began, in megabytes."""
+    """The most that was in use since the process began, or since forget_peak_memory on CUDA, in megabytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / _MB
     # In kilobytes, but on a Mac in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MB
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Loading may take more than running does. Only CUDA can forget."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)

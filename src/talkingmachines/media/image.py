@@ -46,13 +46,17 @@ def read_image(path: str | Path) -> np.ndarray:
         ) from error
 
 
-def fit_image(pixels: np.ndarray, size: int) -> np.ndarray:
-    """The largest centred square of a picture uint8 [H, W, 3], resized with Lanczos to uint8 [size, size, 3]."""
-    height, width = pixels.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = Image.fromarray(np.ascontiguousarray(pixels[top : top + side, left : left + side]))
-    return np.asarray(square.resize((size, size), Image.Resampling.LANCZOS)).copy()
+def fit_image(pixels: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """The largest centred part of a picture uint8 [H, W, 3] of that shape, resized with Lanczos to that size.
+
+    size: height and width, or one number for both. Returns uint8 [height, width, 3].
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    scale = min(pixels.shape[0] / height, pixels.shape[1] / width)
+    rows, columns = round(height * scale), round(width * scale)
+    top, left = (pixels.shape[0] - rows) // 2, (pixels.shape[1] - columns) // 2
+    part = Image.fromarray(np.ascontiguousarray(pixels[top : top + rows, left : left + columns]))
+    return np.asarray(part.resize((width, height), Image.Resampling.LANCZOS)).copy()
 
 
 def write_image(path: str | Path, pixels: np.ndarray) -> None:

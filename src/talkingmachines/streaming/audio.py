@@ -1,6 +1,6 @@
 """A call's hearing: sound in pieces of any size becomes what each chunk hears, in constant memory.
 
-f latent frames of a chunk, T its video frames, C feature channels.
+f latent frames of a chunk, T its video frames; ... is what one frame's features look like: [C] or [layers, C].
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from talkingmachines.audio.alignment import FRAMES_PER_LATENT, AudioWindows, frames_in, latent_modes
-from talkingmachines.audio.features import HISTORY, Activity, log_mel
+from talkingmachines.audio.features import Activity
+from talkingmachines.streaming.features import FeatureStream, LogMelStream
 from talkingmachines.types import SAMPLES_PER_FRAME
 
 
@@ -28,14 +29,15 @@ class AudioStream:
     Features are made chunk by chunk whatever the pieces, so the pieces do not matter to the bit. A chunk hears the
     last window // 2 video frames before it, and nothing after its end.
 
-    frames: latent frames of a chunk; window: AudioConfig.window.
+    frames: latent frames of a chunk; window: AudioConfig.window. features: what it makes of the sound, this call's own;
+    log-mel unless given.
     """
 
-    def __init__(self, frames: int, window: int) -> None:
+    def __init__(self, frames: int, window: int, features: FeatureStream | None = None) -> None:
         self._frames, self._window = frames, window
+        self._features = features or LogMelStream()
         self._buffer = np.zeros(FRAMES_PER_LATENT * frames * SAMPLES_PER_FRAME, np.float32)
         self._filled = 0
-        self._history = torch.zeros(1, HISTORY)
         self._activity = Activity()
         self._before: Tensor | None = None
 
@@ -79,29 +81,28 @@ class AudioStream:
         would be a click. Which frames were speech, and how loud the room is, stays known.
         """
         self._filled = 0
-        self._history = torch.zeros_like(self._history)
+        self._features.cut()
         self._activity.cut()
 
     def take(self) -> ChunkAudio:
-        """What the next chunk hears, on the processor; only when ready. The chunk after it is the next one then."""
+        """What the next chunk hears, where its features were made; only when ready. Then the next chunk begins."""
         assert self.ready, f"{self.wanted} samples are missing"
         opening, side = self._before is None, self._window // 2
         samples = self._buffer[: self._size].copy()
-        sound = torch.from_numpy(samples)[None]
-        features = log_mel(sound, self._history)
-        before = features[:, :1].expand(-1, side, -1) if self._before is None else self._before
-        heard = torch.cat([before, features, features[:, -1:].expand(-1, side, -1)], 1)
+        features = self._features.push(torch.from_numpy(samples)[None])
+        before = features[:, :1].repeat_interleave(side, 1) if self._before is None else self._before
+        heard = torch.cat([before, features, features[:, -1:].repeat_interleave(side, 1)], 1)
         speaking = self._activity.push(samples)
         # To latent_modes the first frame is one that stands alone; in later chunks none does.
         modes = latent_modes(speaking) if opening else latent_modes(np.append(False, speaking))[1:]
-        self._history = sound[:, -HISTORY:].clone()
         self._before = heard[:, features.shape[1] : features.shape[1] + side].clone()
         self._filled = 0
         return ChunkAudio(_windows(heard, self._window, self._frames, opening), modes[None])
 
 
 def _windows(heard: Tensor, window: int, frames: int, opening: bool) -> AudioWindows:
-    """Of one chunk; heard [1, side + T + side, C] begins window // 2 video frames before it."""
-    first = heard[:, None, :window] if opening else heard.new_zeros(1, 0, window, heard.shape[-1])
-    starts = opening + FRAMES_PER_LATENT * torch.arange(frames - opening)
-    return AudioWindows(first, heard[:, starts[:, None] + torch.arange(window + FRAMES_PER_LATENT - 1)])
+    """Of one chunk; heard [1, side + T + side, ...] begins window // 2 video frames before it."""
+    first = heard[:, None, :window] if opening else heard.new_zeros(1, 0, window, *heard.shape[2:])
+    starts = opening + FRAMES_PER_LATENT * torch.arange(frames - opening, device=heard.device)
+    places = starts[:, None] + torch.arange(window + FRAMES_PER_LATENT - 1, device=heard.device)
+    return AudioWindows(first, heard[:, places])

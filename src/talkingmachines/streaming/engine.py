@@ -3,29 +3,36 @@
 B calls, f latent frames of a chunk, C latent channels, h w latent rows and columns, T video frames, H W pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from talkingmachines.attention.backends import choose_attention, present_backends
 from talkingmachines.attention.kv_cache import KVCache
-from talkingmachines.audio.alignment import AudioWindows
+from talkingmachines.attention.masks import seen_chunks
+from talkingmachines.audio.alignment import AudioWindows, frames_in
+from talkingmachines.dit.compile import CudaGraphs, RecordedDiT, compile_model
 from talkingmachines.dit.conditioning import (
     Conditioning,
     KeyValue,
+    PreparedConditioning,
     PreparedContext,
     box_mask,
+    given_conditioning,
     still_conditioning,
 )
 from talkingmachines.dit.few_steps import FewStepDiT
 from talkingmachines.dit.layers import compute_dtype
 from talkingmachines.dit.model import DiT
-from talkingmachines.flow.chunk import ChunkConfig, denoise_chunk
+from talkingmachines.flow.chunk import ChunkConfig, ChunkModel, denoise_chunk
 from talkingmachines.precision import autocast, fast_dtype
 from talkingmachines.streaming.audio import AudioStream, ChunkAudio
-from talkingmachines.vae.model import CausalVAE, DecoderState
+from talkingmachines.streaming.features import FeatureStream, LogMelStream
+from talkingmachines.vae.build import VideoVAE
 from talkingmachines.vae.pixels import to_frames, to_tensor
 
 Box = tuple[float, float, float, float]
@@ -38,7 +45,8 @@ class Call:
 
     audio: what it hears. generator: of its noise. cache: what its chunks see of earlier ones. opening, going_on: the
     picture as chunk 0 and as every later chunk is given it. context: of text and picture tokens. decoder: what the
-    decoder keeps; None before chunk 0.
+    autoencoder's decoder keeps, a state of its own kind; None before chunk 0. recorded: its passes, where they are
+    replayed.
     """
 
     audio: AudioStream
@@ -47,7 +55,8 @@ class Call:
     opening: Conditioning
     going_on: Conditioning
     context: PreparedContext
-    decoder: DecoderState | None = None
+    decoder: Any = None
+    recorded: RecordedDiT | None = None
 
     @property
     def chunk(self) -> int:
@@ -61,55 +70,133 @@ class Engine:
     `denoise` changes all of a call but its decoder state, and `decode` changes only that. So the two may run at the
     same time, for one call too; each of them for one chunk of a call at a time, in order.
 
-    student: on `device`; vae: there or on a device of its own. size: height and width of the pictures in pixels;
-    face_box: where calls listen unless they say otherwise. dtype: what the models compute in, bfloat16 or float32;
-    the faster one of the device unless given.
+    student: on `device`; vae: there or on a device of its own. size: height and width of the pictures in pixels, or
+    one number for both; face_box: where calls listen unless they say otherwise. dtype: what the models compute in,
+    bfloat16 or float32; the faster one of the device unless given. features: makes what a call hears with; log-mel
+    unless given. compile: fuse the models, in place, and on CUDA replay the passes of a call that is alone in its pass:
+    minutes for the first chunks, then faster ones.
+
+    The student's attention is chosen here, see attention.backends, and kept in `attention`.
     """
 
     def __init__(
         self,
         student: DiT,
-        vae: CausalVAE,
+        vae: VideoVAE,
         chunk: ChunkConfig,
-        size: int,
+        size: int | tuple[int, int],
         device: torch.device,
         face_box: Box,
         dtype: torch.dtype | None = None,
+        *,
+        features: Callable[[], FeatureStream] = LogMelStream,
+        compile: bool = False,
     ) -> None:
-        self.student, self.vae, self.chunk, self.size = student, vae, chunk, size
+        self.student, self.vae, self.chunk, self.features = student, vae, chunk, features
+        self.size = (size, size) if isinstance(size, int) else size
+        self.height, self.width = self.size
         self.device, self.face_box, self.dtype = device, face_box, dtype or fast_dtype(device)
-        side = size // vae.config.spatial_stride
-        self._shape = 1, student.config.latent_channels, chunk.frames, side, side
-        self._model = FewStepDiT(student, chunk.sigmas, chunk.window, chunk.frames, side, side)
+        h, w = self.height // vae.config.spatial_stride, self.width // vae.config.spatial_stride
+        self._shape = 1, student.config.latent_channels, chunk.frames, h, w
+        self._model = FewStepDiT(student, chunk.sigmas, chunk.window, chunk.frames, h, w)
+        self.attention = choose_attention(
+            present_backends(device, self.dtype), device, self.dtype, student.config.head_width, self._attention_sizes()
+        )
+        student.use_attention(self.attention)
+        self._replay = compile and device.type == "cuda"
+        if compile:
+            compile_model(self._model)
+            vae.compile_decoder()
+        self._nothing = self._no_picture() if student.config.reference == "once" else None
+
+    def _attention_sizes(self) -> list[tuple[int, int]]:
+        """Query and key tokens of all attention once a call goes on."""
+        config, tokens = self.student.config, self._model.tokens
+        sizes = [(tokens, len(seen_chunks(2)) * tokens)]
+        sizes += [
+            (tokens, told)
+            for told in (config.text and config.text.length, config.image and config.image.tokens)
+            if told
+        ]
+        return sizes + ([(tokens // self.chunk.frames, config.audio.context_tokens)] if config.audio else [])
+
+    @property
+    def tokens(self) -> int:
+        """Of a chunk."""
+        return self._model.tokens
 
     @property
     def _vae_device(self) -> torch.device:
         return self.vae.latent_mean.device
 
     @torch.inference_mode()
-    def open(self, image: np.ndarray, seed: int, face_box: Box | None = None) -> Call:
-        """A call with the character in `image` [size, size, 3] uint8. face_box: the engine's unless given."""
-        config, frames = self.student.config, self.chunk.frames
+    def open(
+        self,
+        image: np.ndarray,
+        seed: int,
+        face_box: Box | None = None,
+        *,
+        text: Tensor | None = None,
+        picture: Tensor | None = None,
+    ) -> Call:
+        """A call with the character in `image` [height, width, 3] uint8.
+
+        face_box: the engine's unless given. text [1, length, dim], picture [1, tokens, dim]: tokens of the prompt and
+        of the picture, for students that are told of them; on any device.
+        """
+        config = self.student.config
         assert config.audio is not None, "a student without audio layers cannot hear"
-        assert image.shape == (self.size, self.size, 3), (image.shape, self.size)
-        with autocast(self._vae_device, self.dtype):
-            reference = self.vae.encode_image(to_tensor(image).to(self._vae_device)).float().to(self.device)
-        _, p, q = config.patch
-        rows, columns = reference.shape[2] // p, reference.shape[3] // q
-        face = box_mask(face_box or self.face_box, rows, columns)[None].to(self.device)
-        channels, known = config.mask_channels, reference[:, :, None]
-        going_on = still_conditioning(reference, frames, channels, face_mask=face)
+        assert image.shape == (self.height, self.width, 3), (image.shape, self.height, self.width)
+        opening, going_on = self._given(image, face_box or self.face_box)
+        text, picture = (None if tokens is None else tokens.to(self.device) for tokens in (text, picture))
         with autocast(self.device, self.dtype):
-            context = self.student.prepare_context(going_on)
+            context = self.student.prepare_context(replace(going_on, text=text, image=picture))
             cache = self._model.empty_cache(1, compute_dtype(self.student.head.head.weight))
         return Call(
-            AudioStream(frames, config.audio.window),
+            AudioStream(self.chunk.frames, config.audio.window, self.features()),
             torch.Generator().manual_seed(seed),
             cache,
-            still_conditioning(reference, frames, channels, known, face_mask=face),
+            opening,
             going_on,
             context,
+            recorded=RecordedDiT(self._model, CudaGraphs()) if self._replay else None,
         )
+
+    def _given(self, image: np.ndarray, box: Box) -> tuple[Conditioning, Conditioning]:
+        """The picture as chunk 0 is given it, and as every later chunk is."""
+        (_, _, frames, h, w), (_, p, q) = self._shape, self.student.config.patch
+        channels, pixels = self.student.config.mask_channels, to_tensor(image)
+        face = box_mask(box, h // p, w // q)[None].to(self.device)
+        if self._nothing is not None:
+            shown = torch.zeros(1, 3, frames_in(frames), self.height, self.width)
+            shown[:, :, 0] = pixels
+            return (
+                given_conditioning(self._encode(shown), 1, channels, face_mask=face),
+                given_conditioning(self._nothing, 0, channels, face_mask=face),
+            )
+        reference = self._encode(pixels[:, :, None])[:, :, 0]
+        return (
+            still_conditioning(reference, frames, channels, reference[:, :, None], face_mask=face),
+            still_conditioning(reference, frames, channels, face_mask=face),
+        )
+
+    @torch.inference_mode()
+    def _no_picture(self) -> Tensor:
+        """The latents [1, C, f, h, w] of zeros, as they are in the last chunk of a window of nothing else.
+
+        That is where every chunk sits once the window is full. Those of a clip's start differ: the autoencoder sees
+        where a clip begins.
+        """
+        frames = self.chunk.frames
+        zeros = torch.zeros(1, 3, frames_in(frames * self.chunk.window), 1, 1).expand(
+            -1, -1, -1, self.height, self.width
+        )
+        return self._encode(zeros)[:, :, -frames:].clone()
+
+    def _encode(self, video: Tensor) -> Tensor:
+        """[1, 3, T, H, W] -> [1, C, F, h, w], float32 on the student's device."""
+        with autocast(self._vae_device, self.dtype):
+            return self.vae.encode(video.to(self._vae_device)).float().to(self.device)
 
     @torch.inference_mode()
     def denoise(self, calls: Sequence[Call]) -> Tensor:
@@ -129,7 +216,7 @@ class Engine:
     def _denoise(self, calls: list[Call]) -> Tensor:
         heard = [call.audio.take() for call in calls]
         steps = self.chunk.steps
-        noise = torch.cat([torch.randn(steps, *self._shape, generator=call.generator) for call in calls], 1)
+        noise = [torch.randn(steps, *self._shape, generator=call.generator) for call in calls]
         with autocast(self.device, self.dtype):
             cond = self.student.prepare(
                 self._conditioning(calls, heard),
@@ -137,29 +224,44 @@ class Engine:
                 rope=self._model.ropes.tables[0],
             )
             caches = [call.cache for call in calls]
-            return denoise_chunk(self._model, noise.to(self.device), self._model.sigmas, cond, caches)[-1]
+            model = self.model_for(calls)
+            return denoise_chunk(model, self._sent(torch.cat(noise, 1)), self._model.sigmas, cond, caches)[-1]
+
+    def model_for(self, calls: Sequence[Call]) -> ChunkModel[PreparedConditioning, KVCache]:
+        """What a pass of these calls goes through."""
+        return (calls[0].recorded if len(calls) == 1 else None) or self._model
 
     def _conditioning(self, calls: list[Call], heard: list[ChunkAudio]) -> Conditioning:
         given = [call.going_on if call.chunk else call.opening for call in calls]
         audio = AudioWindows(
-            torch.cat([one.windows.first for one in heard]).to(self.device),
-            torch.cat([one.windows.rest for one in heard]).to(self.device),
+            self._sent(torch.cat([one.windows.first for one in heard])),
+            self._sent(torch.cat([one.windows.rest for one in heard])),
         )
-        modes = torch.cat([one.modes for one in heard]).to(self.device)
+        modes = self._sent(torch.cat([one.modes for one in heard]))
         if len(given) == 1:
             return replace(given[0], audio=audio, mode=modes)
         latents, mask = torch.cat([one.latents for one in given]), torch.cat([one.mask for one in given])
         faces = torch.cat([one.face_mask for one in given if one.face_mask is not None])
         return Conditioning(latents, mask, audio=audio, mode=modes, face_mask=faces)
 
-    @torch.inference_mode()
+    def _sent(self, tensor: Tensor) -> Tensor:
+        """On the student's device, without waiting for what it has still to do."""
+        if self.device.type == "cuda" and tensor.device.type == "cpu":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
     def decode(self, call: Call, latents: Tensor) -> np.ndarray:
         """The video [T, H, W, 3] uint8 of one chunk [1, C, f, h, w] of `denoise`: 1 + 4(f - 1) frames of chunk 0,
         4f of any other.
         """
+        return to_frames(self.decode_video(call, latents))
+
+    @torch.inference_mode()
+    def decode_video(self, call: Call, latents: Tensor) -> Tensor:
+        """As `decode`, before it becomes pixels: [1, 3, T, H, W] on the decoder's device, about in [-1, 1]."""
         with autocast(self._vae_device, self.dtype):
             video, call.decoder = self.vae.decode_next(latents.to(self._vae_device), call.decoder)
-        return to_frames(video)
+        return video
 
 
 def _joined_contexts(contexts: list[PreparedContext]) -> PreparedContext:

@@ -142,3 +142,7 @@ class CausalVAE(nn.Module):
         """
         video, after = self.decoder(latents * per_channel(self.latent_std) + per_channel(self.latent_mean), state)
         return (video if state else video[:, :, TEMPORAL_STRIDE - 1 :]), after
+
+    def compile_decoder(self) -> None:
+        """Fused by torch.compile, for static shapes: the first chunks take a minute, later ones are faster."""
+        self.decoder.compile(dynamic=False)

@@ -145,6 +145,12 @@ class TinyWanVAE(nn.Module):
     def decode_next(self, latents: Tensor, state: TinyState | None) -> tuple[Tensor, TinyState]:
         return self.tiny.decode_next(latents, state)
 
+    def compile_decoder(self) -> None:
+        """Its memory blocks, nearly all of it: see WanVAE."""
+        for layer in self.tiny.decoder:
+            if isinstance(layer, MemoryBlock):
+                layer.compile(dynamic=False)
+
 
 def load_taehv(tensors: Mapping[str, Tensor], decoder: TAEHV) -> None:
     """Fill `decoder` from the tensors of a TAEHV checkpoint, of which the encoder's are left out.

@@ -163,3 +163,7 @@ class WanVAE(nn.Module):
         """
         z = latents * per_channel(self.latent_std) + per_channel(self.latent_mean)
         return self.decoder(self.conv2(z.to(self.conv2.weight.dtype)), state)
+
+    def compile_decoder(self) -> None:
+        """Fused by torch.compile, for static shapes: the first chunks take a minute, later ones are faster."""
+        self.decoder.compile(dynamic=False)
