@@ -1,6 +1,7 @@
 """Small models and their input."""
 
 import torch
+from random_weights import randomise
 from torch import Tensor
 
 from talkingmachines.audio.alignment import audio_windows, frames_in
@@ -23,13 +24,8 @@ WAN = DiTConfig(
 
 
 def random_model(config: DiTConfig, seed: int = 0) -> DiT:
-    """Every parameter random, also those that begin at zero or one."""
     model = DiT(config).eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            scale = 0.3 if parameter.ndim == 1 else 1.5 * parameter[0].numel() ** -0.5
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale + ("norm" in name))
+    randomise(model, seed, gain=1.5, vectors=0.3)
     return model
 
 

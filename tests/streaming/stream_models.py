@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from random_weights import randomise
+from torch import Tensor
 
 from talkingmachines.audio.alignment import AudioWindows, audio_windows, latent_modes
 from talkingmachines.audio.features import activity, log_mel
@@ -18,15 +19,6 @@ from talkingmachines.vae.model import CausalVAE
 from talkingmachines.vae.pixels import to_frames, to_tensor
 
 SIZE = 64
-
-
-def randomise(model: nn.Module, seed: int, gain: float) -> None:
-    """Every parameter random, also those that begin at zero or one."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            scale = 0.1 if parameter.ndim == 1 else gain * parameter[0].numel() ** -0.5
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale + ("norm" in name))
 
 
 def random_engine(chunk: ChunkConfig | None = None) -> Engine:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from stream_models import randomise
+from random_weights import randomise
 from torch import Tensor
 
 from talkingmachines.audio.alignment import AudioWindows, audio_windows, latent_modes

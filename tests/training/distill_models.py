@@ -1,7 +1,8 @@
 """A small student, its teacher, and calls to learn from."""
 
 import torch
-from torch import Tensor, nn
+from random_weights import randomise
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from talkingmachines.audio.alignment import frames_in
@@ -15,18 +16,9 @@ CELLS = 8
 LATENTS = 4 * CHUNK.frames
 
 
-def random_weights(model: nn.Module, seed: int) -> None:
-    """Every parameter random, also those that begin at zero or one."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            scale = 0.1 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale + ("norm" in name))
-
-
 def model(seed: int = 0) -> DiT:
     made = DiT(PRESET.dit)
-    random_weights(made, seed)
+    randomise(made, seed)
     return made
 
 

@@ -6,13 +6,12 @@ from talkingmachines.training.autoencoder import (
     calibrate,
     movement,
     reconstruction_losses,
-    to_pixels,
-    to_unit,
 )
 from talkingmachines.training.config import LoopConfig
 from talkingmachines.training.optimizer import build_optimizers
 from talkingmachines.vae.config import VAEConfig
 from talkingmachines.vae.model import CausalVAE
+from talkingmachines.vae.pixels import to_pixels, to_unit
 
 
 def test_calibrated_latents_have_mean_0_power_1_and_equal_steps() -> None:

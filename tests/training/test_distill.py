@@ -33,12 +33,13 @@ def teacher_stage() -> TeacherStage:
     return TeacherStage(model(1).requires_grad_(False), TeacherRecipe(), Calls(), vae())
 
 
-def build(folder: Path, batches: int, guidance: float = 2.0) -> None:
+def build(folder: Path, batches: int, guidance: float = 2.0, teacher: str = "first") -> None:
     build_trajectories(
         folder,
         teacher_stage(),
         Calls(),
         CHUNK,
+        origin={"teacher": teacher, "guidance": guidance},
         steps=4,
         guidance=guidance,
         batches=batches,
@@ -60,7 +61,8 @@ def test_trajectories_end_in_the_teachers_clip_and_are_made_once(tmp_path: Path)
     kept = (tmp_path / "000000.safetensors").stat().st_mtime_ns
     build(tmp_path, 2, guidance=1.0)
     assert (tmp_path / "000000.safetensors").stat().st_mtime_ns == kept
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["000000.safetensors", "000001.safetensors"]
+    made = sorted(path.name for path in tmp_path.iterdir())
+    assert made == ["000000.safetensors", "000001.safetensors", "origin.json"]
     made = TrajectoryBatches(tmp_path, Calls())
     batch = next(made[step] for step in range(2) if torch.equal(made[step]["reference"], Calls()[0]["reference"]))
     points = batch["points"]
@@ -72,6 +74,15 @@ def test_trajectories_end_in_the_teachers_clip_and_are_made_once(tmp_path: Path)
         clip = sample(teacher.model, noise, sampling_sigmas(4, CHUNK.shift), cond)  # type: ignore[arg-type]
     assert len(points) == CHUNK.steps + 1
     torch.testing.assert_close(points[-1], clip, atol=0.02, rtol=0.02)
+
+
+def test_clips_of_another_teacher_are_refused(tmp_path: Path) -> None:
+    build(tmp_path, 1)
+    with pytest.raises(ConfigError, match="another teacher"):
+        build(tmp_path, 1, teacher="second")
+    with pytest.raises(ConfigError, match="another teacher"):
+        build(tmp_path, 2, guidance=1.0)
+    build(tmp_path, 1)
 
 
 def test_a_student_that_is_its_teachers_equal_gets_no_gradient_from_matching(trajectories: TrajectoryBatches) -> None:

@@ -60,7 +60,8 @@ def _trajectories(job: Run, count: int) -> tuple["CallBatches", "TrajectoryBatch
     length = coded.arrays["latents"].shape[1] // chunk.frames * chunk.frames
     heard = DistillRecipe().chunks * chunk.frames
     calls = CallBatches(coded, length, heard, patch, batch=job.batch, seed=job.seed)
-    stage = TeacherStage(_frozen(job, "teacher"), TeacherRecipe(shift=sampling.shift), calls, trained_vae(job))
+    teacher, said = _model(job, "teacher")
+    stage = TeacherStage(teacher, TeacherRecipe(shift=sampling.shift), calls, trained_vae(job))
     folder = job.folder / "trajectories"
     with progress_bar("the teacher's clips") as update:
         build_trajectories(
@@ -68,6 +69,7 @@ def _trajectories(job: Run, count: int) -> tuple["CallBatches", "TrajectoryBatch
             stage,
             calls,
             chunk,
+            origin={"teacher": said, "clips": job.clips, "batch": job.batch, "seed": job.seed, **asdict(sampling)},
             steps=sampling.steps,
             guidance=sampling.guidance,
             batches=count,
@@ -88,11 +90,9 @@ def _start(job: Run, pairs: "TrajectoryBatches") -> None:
 
     if job.resume and shard_paths(job.weights, "student-start"):
         return
-    part = replace(job, minutes=job.minutes and START_SHARE * job.minutes)
-    part = replace(part, resume=job.resume and (job.folder / StartStage.name / "state.pt").exists())
-    model = _frozen(job, "teacher").requires_grad_(True)
+    model = _model(job, "teacher")[0].requires_grad_(True)
     stage = StartStage(model, job.preset.chunk, pairs, trained_vae(job), TeacherRecipe().motion_std)
-    started, taken = run_stage(stage, part, learning_rate=5e-4, muon=True)
+    started, taken = run_stage(stage, _part(job, stage.name, START_SHARE), learning_rate=5e-4, muon=True)
     save_weights(job.weights, "student-start", started, job.metadata(**taken), eight_bits=True)
 
 
@@ -107,9 +107,9 @@ def _match(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches") -> None:
 
     recipe = DistillRecipe(guidance=job.preset.sampling.guidance)
     stage = DistillStage(
-        _frozen(job, "student-start").requires_grad_(True),
-        _frozen(job, "teacher").requires_grad_(True),
-        _frozen(job, "teacher"),
+        _model(job, "student-start")[0].requires_grad_(True),
+        _model(job, "teacher")[0].requires_grad_(True),
+        _model(job, "teacher")[0],
         job.preset.chunk,
         recipe,
         TeacherRecipe(shift=job.preset.sampling.shift),
@@ -117,18 +117,22 @@ def _match(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches") -> None:
         trained_vae(job),
         Watch(),
     )
-    part = replace(job, minutes=job.minutes and (1 - START_SHARE) * job.minutes)
-    part = replace(part, resume=job.resume and (job.folder / stage.name / "state.pt").exists())
-    both, taken = run_stage(stage, part, learning_rate=2e-4, muon=True)
+    both, taken = run_stage(stage, _part(job, stage.name, 1 - START_SHARE), learning_rate=2e-4, muon=True)
     assert isinstance(both, nn.ModuleDict)
     said = job.metadata(recipe=asdict(recipe), **taken)
     save_weights(job.weights, "student", both["student"], said, eight_bits=True)
 
 
-def _frozen(job: Run, name: str) -> "DiT":
-    """A model of the run."""
+def _part(job: Run, stage: str, share: float) -> Run:
+    """The run of one stage: its share of the minutes, resumed if it had begun."""
+    begun = (job.folder / stage / "state.pt").exists()
+    return replace(job, minutes=job.minutes and share * job.minutes, resume=job.resume and begun)
+
+
+def _model(job: Run, name: str) -> tuple["DiT", dict[str, object]]:
+    """A model of the run, frozen, and what was said of it."""
     from talkingmachines.dit.model import DiT
 
     model = DiT(job.preset.dit)
-    trained(job, name, model)
-    return model.to(job.device).eval().requires_grad_(False)
+    said = trained(job, name, model)
+    return model.to(job.device).eval().requires_grad_(False), said

@@ -110,8 +110,9 @@ def _vae(job: Run) -> None:
     import torch
 
     from talkingmachines.data.batches import VideoBatches
-    from talkingmachines.training.autoencoder import AutoencoderRecipe, AutoencoderStage, calibrate, to_unit
+    from talkingmachines.training.autoencoder import AutoencoderRecipe, AutoencoderStage, calibrate
     from talkingmachines.vae.model import CausalVAE
+    from talkingmachines.vae.pixels import to_unit
     from talkingmachines.weights import save_weights
 
     size = job.preset.size

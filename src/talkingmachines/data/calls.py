@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from talkingmachines.audio.alignment import frames_in
-from talkingmachines.data.latents import LatentClips, batch_crop, crop_size, crop_weight
+from talkingmachines.data.latents import LatentClips, batch_crop, crop_weight, cropped_batch
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,7 @@ class CallBatches(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, step])
-        crop, count = crop_size(rng, self.clips.cells, self.patch, self.batch)
-        samples = [self._call(rng, crop) for _ in range(count)]
-        return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+        return cropped_batch(rng, self.clips, self.patch, self.batch, self._call)
 
     def _call(self, rng: np.random.Generator, crop: int) -> dict[str, Tensor]:
         arrays = self.clips.arrays

@@ -22,6 +22,7 @@ from talkingmachines.data.synthetic.pose import Pose
 from talkingmachines.errors import ConfigError
 from talkingmachines.precision import fast_autocast
 from talkingmachines.vae.model import CausalVAE
+from talkingmachines.vae.pixels import to_unit
 
 CROPS, CROP_SHARES = (1 / 2, 3 / 4, 1), (0.5, 0.3, 0.2)
 """Sides of the squares that a teacher trains on, over the picture's, and how often each is drawn."""
@@ -100,7 +101,7 @@ def build_latents(
     }
     loader = DataLoader(_Drawn(bank, config), batch_size=None, sampler=range(done, config.clips), num_workers=workers)
     for index, item in enumerate(loader, start=done):
-        video = item.pop("video").to(device).movedim(-1, 0)[None].float() / 127.5 - 1
+        video = to_unit(item.pop("video").to(device)[None])
         with fast_autocast(device):
             item["latents"] = vae.encode(video)[0].transpose(0, 1).half().cpu()
         for name, array in arrays.items():
@@ -147,9 +148,7 @@ class TeacherBatches(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, step])
-        crop, count = crop_size(rng, self.clips.cells, self.patch, self.batch)
-        samples = [self._window(rng, crop) for _ in range(count)]
-        return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+        return cropped_batch(rng, self.clips, self.patch, self.batch, self._window)
 
     def _window(self, rng: np.random.Generator, crop: int) -> dict[str, Tensor]:
         arrays = self.clips.arrays
@@ -167,6 +166,19 @@ class TeacherBatches(Dataset[dict[str, Tensor]]):
             "modes": torch.from_numpy(arrays["modes"][index][start : start + self.window].astype(np.int64)),
             "weight": torch.from_numpy(crop_weight(self.clips, index)[rows, columns]),
         }
+
+
+def cropped_batch(
+    rng: np.random.Generator,
+    clips: LatentClips,
+    patch: int,
+    batch: int,
+    sample: Callable[[np.random.Generator, int], dict[str, Tensor]],
+) -> dict[str, Tensor]:
+    """Samples of one size of crop, stacked. sample(rng, crop): one of them."""
+    crop, count = crop_size(rng, clips.cells, patch, batch)
+    samples = [sample(rng, crop) for _ in range(count)]
+    return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
 
 def crop_size(rng: np.random.Generator, cells: int, patch: int, batch: int) -> tuple[int, int]:

@@ -5,28 +5,18 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.evaluation.clips import EvalConfig
-from talkingmachines.evaluation.evaluate import evaluate
+from talkingmachines.evaluation.evaluate import Models, evaluate
 from talkingmachines.evaluation.reader import FaceReader
 
 TEACHER_STEPS = 30
 """Denoising steps of the teacher, with the guidance of its preset."""
 
 
-class ManySteps(Protocol):
+class ManySteps(Models, Protocol):
     """What evaluates as a teacher."""
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def vae(self) -> Any: ...
-
-    @property
-    def device(self) -> torch.device: ...
 
     def generate(self, image: np.ndarray, speech: np.ndarray, *, seed: int, steps: int) -> np.ndarray: ...
 

@@ -30,8 +30,8 @@ from talkingmachines.evaluation.reader import FaceReader, load_reader
 from talkingmachines.evaluation.scores import RECORDING_LAGS, Take, envelope_r, lips, motion, real_lips
 from talkingmachines.media.audio import read_audio
 from talkingmachines.precision import fast_autocast
-from talkingmachines.training.autoencoder import to_pixels, to_unit
 from talkingmachines.types import SAMPLE_RATE
+from talkingmachines.vae.pixels import to_frames, to_unit
 
 SHOULDERS = 0.72
 """Above this height (in fractions of the picture) there is only head and background."""
@@ -51,8 +51,8 @@ class Autoencoder(Protocol):
     def decode(self, latents: Tensor) -> Tensor: ...
 
 
-class Speaker(Protocol):
-    """What evaluates as an avatar."""
+class Models(Protocol):
+    """What avatars and teachers have in common."""
 
     @property
     def size(self) -> int: ...
@@ -62,6 +62,10 @@ class Speaker(Protocol):
 
     @property
     def device(self) -> torch.device: ...
+
+
+class Speaker(Models, Protocol):
+    """What evaluates as an avatar."""
 
     def generate(self, image: np.ndarray, speech: np.ndarray, *, seed: int) -> np.ndarray: ...
 
@@ -172,7 +176,7 @@ def rebuild(vae: Autoencoder, frames: np.ndarray, device: torch.device) -> np.nd
     """frames: [1 + 4n, H, W, 3] uint8 through the autoencoder and back."""
     with torch.inference_mode(), fast_autocast(device):
         video = to_unit(torch.from_numpy(frames)[None].to(device))
-        return to_pixels(vae.decode(vae.encode(video)))[0].cpu().numpy()
+        return to_frames(vae.decode(vae.encode(video)))
 
 
 class _Studio:

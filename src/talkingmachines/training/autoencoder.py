@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from talkingmachines.vae.config import TEMPORAL_STRIDE
 from talkingmachines.vae.model import CausalVAE
 from talkingmachines.vae.pca import start_from_pca
+from talkingmachines.vae.pixels import to_pixels, to_unit
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,6 @@ class AutoencoderRecipe:
     border: float = 3.0
     moving: float = 10.0
     latent_penalty: float = 1e-4
-
-
-def to_unit(video: Tensor) -> Tensor:
-    """uint8 [B, T, H, W, 3] -> float [B, 3, T, H, W] in [-1, 1]"""
-    return video.movedim(-1, 1).float() / 127.5 - 1.0
-
-
-def to_pixels(video: Tensor) -> Tensor:
-    """float [B, 3, T, H, W] in [-1, 1] -> uint8 [B, T, H, W, 3]"""
-    return ((video.float().clamp(-1, 1) + 1) * 127.5).round().byte().movedim(1, -1)
 
 
 def reconstruction_losses(made: Tensor, true: Tensor, recipe: AutoencoderRecipe) -> dict[str, Tensor]:

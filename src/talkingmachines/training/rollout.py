@@ -17,8 +17,8 @@ from talkingmachines.dit.layers import compute_dtype
 from talkingmachines.dit.model import DiT
 from talkingmachines.flow.chunk import ChunkConfig, denoise_chunk
 from talkingmachines.flow.path import add_noise, x0_from_velocity
-from talkingmachines.training.autoencoder import to_pixels
 from talkingmachines.vae.model import CausalVAE
+from talkingmachines.vae.pixels import to_pixels
 
 Batch = dict[str, Tensor]
 SCENE = ("latents", "reference", "features", "modes")

@@ -13,8 +13,8 @@ from talkingmachines.dit.model import DiT
 from talkingmachines.flow.path import add_noise
 from talkingmachines.flow.sampler import sample
 from talkingmachines.flow.schedule import sampling_sigmas, training_sigmas
-from talkingmachines.training.autoencoder import to_pixels
 from talkingmachines.vae.model import CausalVAE
+from talkingmachines.vae.pixels import to_pixels
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Regression on the teacher's own trajectories (CausVid, arXiv 2412.07772, section
 given, so the student learns a function and not an average.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from talkingmachines.dit.model import DiT
+from talkingmachines.errors import ConfigError
 from talkingmachines.flow.chunk import ChunkConfig
 from talkingmachines.flow.path import x0_from_velocity
 from talkingmachines.flow.sampler import sample
@@ -49,6 +51,7 @@ def build_trajectories(
     clips: Dataset[dict[str, Tensor]],
     chunk: ChunkConfig,
     *,
+    origin: dict[str, object],
     steps: int,
     guidance: float,
     batches: int,
@@ -58,10 +61,12 @@ def build_trajectories(
 ) -> None:
     """Let the teacher make the batches of `clips` that are not in `folder` yet, `batches` in all.
 
-    steps: of the teacher, a multiple of the student's, so that it visits the student's sigmas.
+    origin: what the clips depend on. steps: of the teacher, a multiple of the student's, so that it visits the
+    student's sigmas. Raises ConfigError for a folder of another origin.
     """
     assert steps % chunk.steps == 0, (steps, chunk.steps)
     folder.mkdir(parents=True, exist_ok=True)
+    _check_origin(folder, origin)
     teacher = stage.model
     assert isinstance(teacher, DiT)
     sigmas, stride = sampling_sigmas(steps, chunk.shift), steps // chunk.steps
@@ -82,6 +87,16 @@ def build_trajectories(
             save_file({"points": torch.stack(points).half().cpu()}, partial)
             partial.replace(path)
         progress(index + 1, batches)
+
+
+def _check_origin(folder: Path, origin: dict[str, object]) -> None:
+    path, said = folder / "origin.json", json.dumps(origin, sort_keys=True)
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        partial.write_text(said)
+        partial.replace(path)
+    elif path.read_text() != said:
+        raise ConfigError(f"{folder} holds clips of another teacher, or of other batches; remove it to make them anew")
 
 
 def teacher_window(batch: dict[str, Tensor], chunk: ChunkConfig) -> dict[str, Tensor]:

@@ -5,11 +5,21 @@ import torch
 from torch import Tensor
 
 
+def to_unit(video: Tensor) -> Tensor:
+    """uint8 [B, T, H, W, 3] -> float [B, 3, T, H, W] in [-1, 1]"""
+    return video.movedim(-1, 1).float() / 127.5 - 1
+
+
+def to_pixels(video: Tensor) -> Tensor:
+    """float [B, 3, T, H, W] in [-1, 1] -> uint8 [B, T, H, W, 3]"""
+    return ((video.float().clamp(-1, 1) + 1) * 127.5).round().byte().movedim(1, -1)
+
+
 def to_tensor(pixels: np.ndarray) -> Tensor:
     """[H, W, 3] uint8 -> [1, 3, H, W] in [-1, 1]"""
-    return torch.from_numpy(np.array(pixels)).movedim(-1, 0)[None].float() / 127.5 - 1
+    return to_unit(torch.from_numpy(np.array(pixels))[None])
 
 
 def to_frames(video: Tensor) -> np.ndarray:
     """[1, 3, T, H, W] in [-1, 1] -> [T, H, W, 3] uint8"""
-    return ((video[0].float().clamp(-1, 1) + 1) * 127.5).round().byte().movedim(0, -1).cpu().numpy()
+    return to_pixels(video)[0].cpu().numpy()

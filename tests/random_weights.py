@@ -1,0 +1,13 @@
+"""Models whose every parameter is random, also those that begin at zero or one."""
+
+import torch
+from torch import nn
+
+
+def randomise(model: nn.Module, seed: int, gain: float = 1.0, vectors: float = 0.1) -> None:
+    """gain: of matrices, where 1 keeps the spread of what goes through; vectors: spread of biases and the like."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            scale = vectors if parameter.ndim == 1 else gain * parameter[0].numel() ** -0.5
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale + ("norm" in name))
