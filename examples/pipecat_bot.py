@@ -33,7 +33,7 @@ async def bot(arguments: RunnerArguments) -> None:
     """One call: Pipecat's runner begins it for everybody who opens the page."""
     assert isinstance(arguments, SmallWebRTCRunnerArguments)
     key = os.environ["OPENAI_API_KEY"]
-    transport = AvatarWebRTCTransport(arguments.webrtc_connection, avatar.size)
+    transport = AvatarWebRTCTransport(arguments.webrtc_connection, avatar.shape)
     llm = OpenAILLMService(
         api_key=key, settings=OpenAILLMService.Settings(system_instruction="You are Nova. Answer in a sentence or two.")
     )

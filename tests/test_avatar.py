@@ -116,6 +116,15 @@ def test_load_round_trip(avatar: Avatar, tmp_path: Path) -> None:
     assert loaded.size == 64 and isinstance(loaded, talkingmachines.Avatar) and np.array_equal(made, again)
 
 
+def test_what_a_preset_cannot_use_is_refused(avatar: Avatar, tmp_path: Path) -> None:
+    for name in ("vae", "student"):
+        save_weights(tmp_path, name, getattr(avatar, name), {"preset": "tiny"})
+    with pytest.raises(ConfigError, match="no encoders and is told of no prompt; leave out encoders and prompt"):
+        load(str(tmp_path), device="cpu", encoders="somewhere", prompt="a man talks")
+    with pytest.raises(ConfigError, match="presets with Wan's autoencoder"):
+        load(str(tmp_path), device="cpu", tiny_decoder="taew2_1.pth")
+
+
 def test_load_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="neither a preset"):
         load("no-such-preset")

@@ -16,11 +16,12 @@ from talkingmachines.dit.model import DiT
 from talkingmachines.dit.weights import unfilled
 from talkingmachines.encoders.encoders import PROMPT, Encoders, load_encoders
 from talkingmachines.errors import CheckpointError, ConfigError, MediaError
+from talkingmachines.media.face import Box, check_box, find_face
 from talkingmachines.media.image import fit_image
 from talkingmachines.placement.pipeline import stream_frames
 from talkingmachines.precision import choose_device, fast_dtype
 from talkingmachines.presets import Preset
-from talkingmachines.streaming.engine import Box, Call, Engine
+from talkingmachines.streaming.engine import Call, Engine
 from talkingmachines.streaming.features import LogMelStream, SpeechStream
 from talkingmachines.streaming.pacing import LiveCall
 from talkingmachines.streaming.session import Session
@@ -91,16 +92,20 @@ class Avatar:
         """Video frames of every chunk but the first."""
         return FRAMES_PER_LATENT * self.preset.chunk.frames
 
-    def session(self, image: np.ndarray, seed: int = 0) -> Session:
-        """A call with the character in `image` [H, W, 3] uint8 RGB of any size, cut to a square.
+    def session(self, image: np.ndarray, seed: int = 0, *, face_box: Box | None = None) -> Session:
+        """A call with the character in `image` [H, W, 3] uint8 RGB of any size, cut to the shape of the video.
 
-        Raises MediaError for anything else.
+        face_box: x0, y0, x1, y1, where the call listens, in fractions of the picture as it is cut. Unless given it is
+        that of the face in the picture, for presets that look for it and if it is found, or else the preset's. The log
+        says which.
+
+        Raises MediaError for a picture that is none, ConfigError for a box that is empty or reaches out of the picture.
         """
-        return Session(self.engine, self._open(image, seed, None))
+        return Session(self.engine, self._open(image, seed, face_box))
 
-    def live(self, image: np.ndarray, seed: int = 0) -> LiveCall:
-        """A session in real time: while nothing is said, the character listens by itself. Raises as `session`."""
-        return LiveCall(self.session(image, seed), self.chunk_frames)
+    def live(self, image: np.ndarray, seed: int = 0, *, face_box: Box | None = None) -> LiveCall:
+        """A session in real time: while nothing is said, the character listens by itself. Options as of `session`."""
+        return LiveCall(self.session(image, seed, face_box=face_box), self.chunk_frames)
 
     def generate(
         self,
@@ -113,10 +118,10 @@ class Avatar:
     ) -> np.ndarray:
         """A clip of the character in `image` saying `speech`.
 
-        image: [H, W, 3] uint8 RGB of any size, cut to a square; speech: float32 [n], mono 16 kHz, cut to [-1, 1].
-        face_box: the preset's unless given. progress(done, total) counts chunks.
-        Returns [T, size, size, 3] uint8, T the fewest frames at 25 fps that last as long as the speech.
-        Raises MediaError for a picture that is none, and for speech that is empty or not finite.
+        image, face_box: see `session`; speech: float32 [n], mono 16 kHz, cut to [-1, 1]. progress(done, total) counts
+        chunks.
+        Returns [T, height, width, 3] uint8, T the fewest frames at 25 fps that last as long as the speech.
+        Raises as `session`, and MediaError for speech that is empty or not finite.
         """
         return np.concatenate(
             list(self.stream_generate(image, speech, seed=seed, face_box=face_box, progress=progress))
@@ -151,8 +156,20 @@ class Avatar:
             found = f"{image.dtype} {list(image.shape)}" if given else type(image).__name__
             raise MediaError(f"a picture must be an array [H, W, 3] of uint8, got {found}; use read_image")
         fitted = fit_image(image, self.shape)
+        box = self._face(fitted, face_box)
         text, picture = self.encoders.tell(fitted) if self.encoders else (None, None)
-        return self.engine.open(fitted, seed, face_box, text=text, picture=picture)
+        return self.engine.open(fitted, seed, box, text=text, picture=picture)
+
+    def _face(self, fitted: np.ndarray, given: Box | None) -> Box:
+        """Where a call with that picture listens, said in the log."""
+        if given is not None:
+            box, whose = check_box(given), "given"
+        elif self.preset.finds_face and (found := find_face(fitted)):
+            box, whose = found, "found in the picture"
+        else:
+            box, whose = self.engine.face_box, "the preset's"
+        log.info("face box %.2f,%.2f,%.2f,%.2f: %s", *box, whose)
+        return box
 
 
 def load(
@@ -162,7 +179,7 @@ def load(
     dtype: torch.dtype | None = None,
     encoders: str | Path | None = None,
     speech_encoder: str | Path | None = None,
-    prompt: str = PROMPT,
+    prompt: str | None = None,
     shape: tuple[int, int] | None = None,
     tiny_decoder: str | Path | None = None,
     fp8: bool = False,
@@ -172,8 +189,9 @@ def load(
 
     For the large presets: encoders, a folder or a name on the hub with `text_encoder`, `tokenizer` and `image_encoder`
     (`encoders` in the folder of weights unless given); speech_encoder, one with wav2vec2 (`speech_encoder` there);
-    prompt, what every call is told; shape, height and width of the video in pixels; tiny_decoder, a file of `taew2_1`,
-    which is faster than Wan's own decoder and less exact; fp8, linear layers in eight bits.
+    prompt, what every call is told, a usual one unless given; tiny_decoder, a file of `taew2_1`, which is faster than
+    Wan's own decoder and less exact. For any: shape, height and width of the video in pixels; fp8, linear layers in
+    eight bits.
 
     Raises ConfigError for an unknown name and for settings that cannot work here, CheckpointError for weights that are
     missing, damaged or foreign, MissingPackageError.
@@ -181,17 +199,19 @@ def load(
     folder, place = weights_folder(name_or_path), choose_device(device)
     spec = read_preset(folder, "student")
     _check_shape(spec, shape or (spec.size, spec.size))
+    _check_told(spec, encoders=encoders, speech_encoder=speech_encoder, prompt=prompt)
     if fp8:
         check_fp8(place)
     check_memory(spec, place, shape or (spec.size, spec.size), fp8)
+    # The small models before the encoders, which take minutes: so what is wrong with them is said at once.
+    kept = weights_dtype(place, dtype)
+    vae = build_vae(spec.vae)
+    whole = with_tiny_decoder(narrowed(vae, kept), partial(read_taehv, Path(tiny_decoder)) if tiny_decoder else None)
+    load_weights(folder, "vae", vae)
     told = None
     if spec.dit.text:
         source, speech = encoders or folder / "encoders", speech_encoder or folder / "encoders" / "speech_encoder"
-        told = load_encoders(source, speech, place, spec.dit.text.length, prompt)
-    kept = weights_dtype(place, dtype)
-    vae = build_vae(spec.vae)
-    load_weights(folder, "vae", vae)
-    whole = with_tiny_decoder(narrowed(vae, kept), read_taehv(Path(tiny_decoder)) if tiny_decoder else None)
+        told = load_encoders(source, speech, place, spec.dit.text.length, PROMPT if prompt is None else prompt)
     student = unfilled(spec.dit, kept, place)
     load_weights(folder, "student", student)
     if fp8:
@@ -213,13 +233,13 @@ def narrowed(vae: CausalVAE | WanVAE, dtype: torch.dtype) -> CausalVAE | WanVAE:
     return vae
 
 
-def with_tiny_decoder(vae: CausalVAE | WanVAE, tiny: TAEHV | None) -> CausalVAE | WanVAE | TinyWanVAE:
-    """Raises ConfigError if the autoencoder is not Wan's, whose latents the tiny decoder knows."""
+def with_tiny_decoder(vae: CausalVAE | WanVAE, tiny: Callable[[], TAEHV] | None) -> CausalVAE | WanVAE | TinyWanVAE:
+    """tiny: makes the decoder. Raises ConfigError if the autoencoder is not Wan's, whose latents it knows."""
     if tiny is None:
         return vae
     if not isinstance(vae, WanVAE):
         raise ConfigError("the tiny decoder is for presets with Wan's autoencoder; leave it out")
-    return TinyWanVAE(vae, tiny)
+    return TinyWanVAE(vae, tiny())
 
 
 def memory_needed(spec: Preset, shape: tuple[int, int], fp8: bool) -> int:
@@ -253,7 +273,15 @@ def check_memory(spec: Preset, device: torch.device, shape: tuple[int, int], fp8
 def _check_shape(spec: Preset, shape: tuple[int, int]) -> None:
     step = spec.vae.spatial_stride * spec.dit.patch[1]
     if min(shape) < step or any(side % step for side in shape):
-        raise ConfigError(f"{spec.name} makes video whose sides are multiples of {step}, got {shape[0]}x{shape[1]}")
+        raise ConfigError(
+            f"{spec.name} makes video whose sides are multiples of {step}, got {shape[1]} wide and {shape[0]} high"
+        )
+
+
+def _check_told(spec: Preset, **options: str | Path | None) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given and spec.dit.text is None:
+        raise ConfigError(f"{spec.name} has no encoders and is told of no prompt; leave out {' and '.join(given)}")
 
 
 def _check_encoders(spec: Preset, encoders: Encoders | None) -> None:

@@ -33,7 +33,11 @@ class SamplingConfig:
 
 @dataclass(frozen=True)
 class Preset:
-    """size: height and width of the picture in pixels. sampling: of the teacher; chunk: of the student."""
+    """size: height and width of the picture in pixels. sampling: of the teacher; chunk: of the student.
+
+    finds_face: whether the face is looked for in each picture, where a detector is there. Otherwise sampling.face_box
+    is where calls listen: right for students that have learned with that box alone.
+    """
 
     name: str
     size: int
@@ -41,6 +45,7 @@ class Preset:
     vae: VAEConfig | WanVAEConfig = field(default_factory=VAEConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     chunk: ChunkConfig = field(default_factory=ChunkConfig)
+    finds_face: bool = False
 
     def __post_init__(self) -> None:
         if self.dit.latent_channels != self.vae.latent_channels:
@@ -105,7 +110,7 @@ def _wan(name: str, width: int, ffn_width: int, heads: int, layers: int) -> Pres
     )
     # 21 latent frames are the 81 video frames that Wan2.1 has learned; steps and shift are its own too.
     sampling = SamplingConfig(steps=40, shift=5.0, guidance=4.0, window=21)
-    return Preset(name, 512, dit, WanVAEConfig(), sampling, ChunkConfig(frames=3, window=7))
+    return Preset(name, 512, dit, WanVAEConfig(), sampling, ChunkConfig(frames=3, window=7), finds_face=True)
 
 
 PRESETS: dict[str, Callable[[], Preset]] = {"pocket": pocket, "tiny": tiny, "wan_14b": wan_14b, "wan_1_3b": wan_1_3b}

@@ -23,6 +23,7 @@ from talkingmachines.dit.model import DiT
 from talkingmachines.errors import ConfigError, MediaError
 from talkingmachines.flow.sampler import sample
 from talkingmachines.flow.schedule import sampling_sigmas
+from talkingmachines.media.face import check_box
 from talkingmachines.media.image import fit_image
 from talkingmachines.precision import choose_device, fast_autocast
 from talkingmachines.presets import Preset
@@ -115,7 +116,7 @@ class Teacher:
         heard = Speech.of(speech)
         left = num_frames(len(speech))
         state: Any = None
-        box = sampling.face_box if face_box is None else face_box
+        box = sampling.face_box if face_box is None else check_box(face_box)
         for latents in self._windows(image, heard, seed, steps, guidance, box, progress):
             with fast_autocast(self.device):
                 video, state = self.vae.decode_next(latents, state)

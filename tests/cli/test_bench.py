@@ -124,6 +124,10 @@ def test_weights_of_a_folder(tmp_path, capsys):
         (["--preset", "tiny", "--random-weights", "--tiny-decoder", "random"], "tiny decoder"),
         (["--preset", "tiny", "--random-weights", "--tiny-decoder", "a.pth"], "--tiny-decoder"),
         (["--preset", "tiny", "--random-weights", "--fp8", "--dtype", "float32"], "--fp8"),
+        (
+            ["--preset", "tiny", "--random-weights", "--encoders", "a", "--prompt", "b"],
+            "leave out --encoders and --prompt",
+        ),
     ],
 )
 def test_bad_settings(capsys, argv, words):

@@ -24,9 +24,14 @@ def _served(monkeypatch):
         served["app"] = app
         ready()
 
-    avatar = SimpleNamespace(size=64, preset=SimpleNamespace(chunk=SimpleNamespace(window=2, frames=3)))
+    def load(name, **options):
+        served["loaded"] = name, options
+        height, width = options["shape"] or (64, 64)
+        chunk = SimpleNamespace(window=2, frames=3)
+        return SimpleNamespace(shape=(height, width), chunk_frames=12, preset=SimpleNamespace(chunk=chunk))
+
     monkeypatch.setattr(serve_module, "serve", serve)
-    monkeypatch.setattr("talkingmachines.avatar.load", lambda name, device: avatar)
+    monkeypatch.setattr("talkingmachines.avatar.load", load)
     monkeypatch.setattr(call_module, "_prepare", lambda options: None)
     for name in ("OPENAI_API_KEY", "GOOGLE_API_KEY", call_module.ICE_SERVERS):
         monkeypatch.delenv(name, raising=False)
@@ -40,6 +45,7 @@ def test_one_link(capsys, served):
     with TestClient(served["app"], base_url="http://localhost") as client:
         config = client.get("/api/config").json()
     assert config["voice"] == "echo" and config["name"] == "Nova" and config["recorded"] is False
+    assert config["aspect"] == 1
     assert served["app"].state.calls.max_calls == 2
 
 
@@ -65,6 +71,22 @@ def test_a_picture_that_is_offered_first(served, tmp_path):
         assert client.get(first["src"]).status_code == 200
 
 
+def test_every_option_reaches_the_avatar_and_its_calls(served, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        "talkingmachines.server.live.live_call", lambda avatar, frames, talk, box: calls.append((frames, box))
+    )
+    options = ["--preset", "weights", "--size", "448x576", "--encoders", "a/b", "--speech-encoder", "c", "--fp8"]
+    options += ["--prompt", "a man talks", "--tiny-decoder", "taew2_1.pth", "--compile", "--device", "cuda:1"]
+    assert main(["call", "--port", "0", "--max-calls", "1", "--face-box", "0,0.25,0.5,1", *options]) == 0
+    loaded = {"device": "cuda:1", "dtype": None, "shape": (576, 448), "encoders": "a/b", "speech_encoder": "c"}
+    loaded |= {"prompt": "a man talks", "tiny_decoder": "taew2_1.pth", "fp8": True, "compile": True}
+    assert served["loaded"] == ("weights", loaded)
+    assert calls == [(12, (0, 0.25, 0.5, 1))]
+    with TestClient(served["app"], base_url="http://localhost") as client:
+        assert client.get("/api/config").json()["aspect"] == 448 / 576
+
+
 def test_turn_servers_come_from_the_environment(served, monkeypatch):
     server = {"urls": "turn:turn.example.org", "username": "a", "credential": "b"}
     monkeypatch.setenv(call_module.ICE_SERVERS, json.dumps([server]))
@@ -83,6 +105,8 @@ def test_turn_servers_come_from_the_environment(served, monkeypatch):
         (["--image", "nowhere.png"], {}, "nowhere.png"),
         (["--max-calls", "0"], {}, "--max-calls"),
         (["--public-url", "example.org"], {}, "--public-url"),
+        (["--size", "large"], {}, "--size"),
+        (["--face-box", "0,0,2,1"], {}, "face box"),
         ([], {"TALKINGMACHINES_ICE_SERVERS": "turn:x"}, "TALKINGMACHINES_ICE_SERVERS"),
         ([], {"TALKINGMACHINES_ICE_SERVERS": "[3]"}, "ICE server"),
     ],
@@ -91,7 +115,7 @@ def test_what_a_user_can_mend_is_one_line(capsys, served, monkeypatch, argv, env
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert main(["call", "--port", "0", *argv]) == 2
-    assert words in capsys.readouterr().err and "app" not in served
+    assert words in capsys.readouterr().err and not served
 
 
 def test_a_port_that_is_taken(capsys, served):

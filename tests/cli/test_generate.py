@@ -20,10 +20,15 @@ class FakeAvatar:
     """Answers as student and teacher do, in blocks of 1 and then 4 frames, and keeps what it was asked."""
 
     size = 32
+    shape = 32, 32
     fps = 25
 
     def __init__(self):
-        self.asked = []
+        self.asked, self.loaded = [], []
+
+    def load(self, preset, **options):
+        self.loaded.append((preset, options))
+        return self
 
     def stream_generate(self, image, speech, *, seed, progress, **of_the_teacher):
         self.asked.append((image.shape, len(speech), seed, of_the_teacher))
@@ -38,7 +43,7 @@ class FakeAvatar:
 @pytest.fixture
 def fake(monkeypatch):
     made = FakeAvatar()
-    monkeypatch.setattr(avatar, "load", lambda preset, device: made)
+    monkeypatch.setattr(avatar, "load", made.load)
     monkeypatch.setattr(teacher, "load_teacher", no_model)
     return made
 
@@ -51,7 +56,7 @@ def fake_teacher(monkeypatch):
     return made
 
 
-def no_model(preset, device):
+def no_model(preset, **options):
     raise AssertionError("the wrong model was loaded, or one before the inputs were checked")
 
 
@@ -80,7 +85,9 @@ def arguments(inputs, out, *more, image="face.png", audio="voice.wav"):
 def test_a_clip_with_sound(tmp_path, inputs, fake, capsys):
     out = tmp_path / "clip.mp4"
     assert main(arguments(inputs, out, "--seed", "7")) == 0
-    assert fake.asked == [((40, 50, 3), 16_000, 7, {})]
+    assert fake.asked == [((40, 50, 3), 16_000, 7, {"face_box": None})]
+    plain = dict.fromkeys(("dtype", "shape", "encoders", "speech_encoder", "prompt", "tiny_decoder"))
+    assert fake.loaded == [("pocket", {"device": "auto", "fp8": False, "compile": False, **plain})]
     assert capsys.readouterr().out.startswith(f"{out}: 1.0 s of video in ")
     with av.open(str(out)) as container:
         assert len(list(container.decode(video=0))) == 25
@@ -93,17 +100,17 @@ def test_json_goes_to_stdout_alone(tmp_path, inputs, fake, capsys):
     assert main(arguments(inputs, out, "--json")) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["path"] == str(out)
-    assert (result["frames"], result["seconds"], result["size"], result["seed"]) == (25, 1.0, 32, 0)
+    assert (result["frames"], result["seconds"], result["size"], result["seed"]) == (25, 1.0, "32x32", 0)
     assert result["speed"] > 0 and result["model"] == "student"
 
 
 def test_the_teacher_is_asked_by_name(tmp_path, inputs, fake_teacher, capsys):
     out = tmp_path / "clip.mp4"
     assert main(arguments(inputs, out, "--teacher", "--seed", "7", "--steps", "3", "--guidance", "2.5", "--json")) == 0
-    assert main(arguments(inputs, out, "--teacher")) == 0
+    assert main(arguments(inputs, out, "--teacher", "--face-box", "0.25,0,0.75,1")) == 0
     assert [asked[2:] for asked in fake_teacher.asked] == [
-        (7, {"steps": 3, "guidance": 2.5}),
-        (0, {"steps": None, "guidance": None}),
+        (7, {"steps": 3, "guidance": 2.5, "face_box": None}),
+        (0, {"steps": None, "guidance": None, "face_box": (0.25, 0, 0.75, 1)}),
     ]
     assert '"model": "teacher"' in capsys.readouterr().out
 
@@ -120,7 +127,79 @@ def test_both_models_from_a_folder_of_weights(tmp_path, inputs, capsys):
     for more in ([], ["--teacher", "--steps", "1"]):
         assert main(arguments(inputs, tmp_path / "clip.mp4", "--preset", str(weights), "--json", *more)) == 0
         result = json.loads(capsys.readouterr().out)
-        assert (result["frames"], result["size"]) == (25, 64)
+        assert (result["frames"], result["size"]) == (25, "64x64")
+
+
+def test_every_option_reaches_the_avatar(tmp_path, inputs, fake):
+    options = ["--preset", "weights", "--size", "96x64", "--encoders", "a/b", "--speech-encoder", "c", "--fp8"]
+    options += ["--prompt", "a man talks", "--tiny-decoder", "taew2_1.pth", "--compile", "--face-box", "0,0.25,0.5,1"]
+    assert main(arguments(inputs, tmp_path / "clip.mp4", *options)) == 0
+    assert fake.loaded == [
+        (
+            "weights",
+            {
+                "device": "auto",
+                "dtype": None,
+                "shape": (64, 96),
+                "encoders": "a/b",
+                "speech_encoder": "c",
+                "prompt": "a man talks",
+                "tiny_decoder": "taew2_1.pth",
+                "fp8": True,
+                "compile": True,
+            },
+        )
+    ]
+    assert fake.asked[0][3] == {"face_box": (0, 0.25, 0.5, 1)}
+
+
+def test_another_shape_and_where_the_face_is(tmp_path, inputs, capsys):
+    spec, weights, out = tiny(), tmp_path / "weights", tmp_path / "clip.mp4"
+    for name, model in (("vae", CausalVAE(spec.vae)), ("student", DiT(spec.dit))):
+        save_weights(weights, name, model, {"preset": "tiny"})
+    for more, whose in (([], "0.15,0.10,0.85,0.90: the preset's"), (["--face-box", "0,0,1,0.5"], "0.00,0.50: given")):
+        assert main(arguments(inputs, out, "--preset", str(weights), "--size", "64x96", "--json", *more)) == 0
+        shown = capsys.readouterr()
+        assert json.loads(shown.out)["size"] == "64x96"
+        assert [line.startswith("face box ") and whose.split(",")[-1] in line for line in shown.err.splitlines()] == [
+            True
+        ]
+        with av.open(str(out)) as container:
+            stream = container.streams.video[0]
+            assert (stream.width, stream.height) == (64, 96)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--size", "large"], "--size is WIDTHxHEIGHT"),
+        (["--size", "64"], "--size is WIDTHxHEIGHT"),
+        (["--size", "64x-32"], "--size is WIDTHxHEIGHT"),
+        (["--face-box", "0,0,1"], "--face-box is x0,y0,x1,y1"),
+        (["--face-box", "a,b,c,d"], "--face-box is x0,y0,x1,y1"),
+        (["--face-box", "10,10,90,90"], "0 <= x0 < x1 <= 1"),
+        (["--face-box", "-0.1,0,1,1"], "0 <= x0 < x1 <= 1"),
+        (["--face-box", "0,0,nan,1"], "0 <= x0 < x1 <= 1"),
+        (["--teacher", "--size", "64x64", "--fp8"], "the teacher has no --size, --fp8"),
+    ],
+)
+def test_options_that_cannot_work(tmp_path, inputs, no_load, capsys, options, words):
+    fails(arguments(inputs, tmp_path / "clip.mp4", *options), capsys, words)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--size", "500x512"], "multiples of 32, got 500 wide and 512 high"),
+        (["--size", "0x0"], "multiples of 32"),
+        (["--encoders", "a", "--prompt", "b"], "leave out encoders and prompt"),
+        (["--tiny-decoder", "taew2_1.pth"], "Wan's autoencoder"),
+    ],
+)
+def test_options_that_the_preset_does_not_have(tmp_path, inputs, capsys, options, words):
+    save_weights(tmp_path / "weights", "student", DiT(tiny().dit), {"preset": "tiny"})
+    fails(arguments(inputs, tmp_path / "clip.mp4", "--preset", str(tmp_path / "weights"), *options), capsys, words)
 
 
 def test_same_seed_same_file(tmp_path, inputs, fake):

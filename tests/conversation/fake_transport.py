@@ -47,9 +47,9 @@ class _Output(BaseOutputTransport):
 
 
 class FakeTransport(BaseTransport):
-    def __init__(self, size: int) -> None:
+    def __init__(self, shape: tuple[int, int]) -> None:
         super().__init__()
-        params = transport_params(size)
+        params = transport_params(shape)
         self.mouth, self.screen = _Input(params), _Output(params)
         self._register_event_handler("on_client_connected")
         self._register_event_handler("on_client_disconnected")

@@ -24,8 +24,6 @@ BIG = 64
 class BigPainter(Painter):
     """Bright while it speaks. Big enough for a codec."""
 
-    size = BIG
-
     def live(self, image: np.ndarray, seed: int = 0):
         call = super().live(image, seed)
         session = self.sessions[-1]
@@ -87,7 +85,7 @@ def test_pictures_and_sound_arrive_together() -> None:
     async def whole() -> Peer:
         peer = Peer()
         connection = SmallWebRTCConnection()
-        transport = AvatarWebRTCTransport(connection, BIG, counts)
+        transport = AvatarWebRTCTransport(connection, (BIG, BIG), counts)
         video = AvatarVideoService(BigPainter(), PICTURE, counts=counts)
         worker = build_worker(transport, Voice(before=[]), video)
         connected = asyncio.Event()

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from call_parts import PICTURE, SIZE, Painter, call_threads
+from call_parts import PICTURE, SHAPE, Painter, call_threads
 from fake_transport import FakeTransport
 from pipecat.frames.frames import ErrorFrame
 from pipecat.observers.base_observer import BaseObserver, FramePushed
@@ -36,7 +36,7 @@ class Errors(BaseObserver):
 
 async def hold(options: CallOptions, act: Act, avatar: Painter | None = None) -> tuple[FakeTransport, CallCounts]:
     """A call during which `act` is played; it ends when the user leaves, at the latest after it."""
-    transport, counts = FakeTransport(SIZE), CallCounts()
+    transport, counts = FakeTransport(SHAPE), CallCounts()
     call = asyncio.create_task(run_call(transport, avatar or Painter(), PICTURE, options, counts=counts))
     try:
         await asyncio.wait_for(transport.come(), 20)
@@ -176,7 +176,7 @@ def test_a_call_leaves_nothing_behind() -> None:
     async def whole() -> set:
         async with RealtimeServer(ANSWER, []).running() as server:
             for number in range(3):
-                transport, counts = FakeTransport(SIZE), CallCounts()
+                transport, counts = FakeTransport(SHAPE), CallCounts()
                 call = asyncio.create_task(
                     run_call(transport, Painter(takes=0.02), PICTURE, realtime(server), counts=counts)
                 )
@@ -213,7 +213,7 @@ def test_an_avatar_that_fails_ends_the_call_with_a_reason() -> None:
 
 def test_what_cannot_begin_says_so_before_it_begins() -> None:
     with pytest.raises(ConfigError, match="unknown voice"):
-        asyncio.run(run_call(FakeTransport(SIZE), Painter(), PICTURE, CallOptions(ADA, voice="loud")))
+        asyncio.run(run_call(FakeTransport(SHAPE), Painter(), PICTURE, CallOptions(ADA, voice="loud")))
 
 
 def test_pictures_flow_while_nobody_speaks() -> None:

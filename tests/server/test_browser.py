@@ -76,7 +76,7 @@ def served(app):
 @pytest.fixture(name="link", scope="module")
 def _link():
     """A server without WebRTC and without models, with pictures of the usual size."""
-    with served(fake_app(max_calls=2, size=256)) as link:
+    with served(fake_app(max_calls=2, shape=(256, 256))) as link:
         yield link
 
 

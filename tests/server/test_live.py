@@ -9,7 +9,7 @@ import av
 import numpy as np
 from aiortc.mediastreams import AudioStreamTrack
 from fastapi.testclient import TestClient
-from server_fakes import SIZE, FakeModel
+from server_fakes import SHAPE, FakeModel
 from webrtc_peer import Peer
 
 from talkingmachines.conversation.options import CallOptions
@@ -59,7 +59,7 @@ async def watch(peer, seconds):
 
 def test_a_call_is_seen_measured_and_recorded(tmp_path):
     make_call = live_call(FakeModel(), 12, CallOptions(voice="echo"))
-    app = build_app(ServerConfig(record=tmp_path), make_call, WebRTCSignalling, SIZE)
+    app = build_app(ServerConfig(record=tmp_path), make_call, WebRTCSignalling, SHAPE)
     with TestClient(app, base_url="http://localhost") as client:
         peer = Peer(client, Talker)
         peer.connect()

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from server_fakes import OFFER, SIZE, fake_app, png
+from server_fakes import OFFER, SHAPE, SIZE, fake_app, png
 
 from talkingmachines.errors import MediaError
 from talkingmachines.server import pictures as pictures_module
@@ -77,7 +77,7 @@ def test_any_bytes_get_an_answer(client, cut, noise, where):
 
 def test_nothing_is_left_on_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    pictures = Pictures(SIZE)
+    pictures = Pictures(SHAPE)
     pictures.add(png())
     with pytest.raises(MediaError):
         pictures.add(b"nothing")
@@ -85,7 +85,7 @@ def test_nothing_is_left_on_the_disk(tmp_path, monkeypatch):
 
 
 def test_what_nobody_uses_is_forgotten(monkeypatch):
-    pictures = Pictures(SIZE)
+    pictures = Pictures(SHAPE)
     kept, own = pictures.add(png()), pictures.add(png(), for_good=True)
     assert pictures.get(kept).shape == (SIZE, SIZE, 3)
     monkeypatch.setattr(pictures_module, "MINUTES", -1)
@@ -96,7 +96,7 @@ def test_what_nobody_uses_is_forgotten(monkeypatch):
 
 def test_not_more_than_so_many_are_kept(monkeypatch):
     monkeypatch.setattr(pictures_module, "KEPT", 3)
-    pictures = Pictures(SIZE)
+    pictures = Pictures(SHAPE)
     names = [pictures.add(png()) for _ in range(5)]
     for name in names[:2]:
         with pytest.raises(MediaError):

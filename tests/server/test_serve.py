@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
-from server_fakes import SIZE, FakeSignalling, wait_for_ever
+from server_fakes import SHAPE, FakeSignalling, wait_for_ever
 
 from talkingmachines.server.app import build_app
 from talkingmachines.server.config import ServerConfig
@@ -32,7 +32,7 @@ from talkingmachines.server.serve import bind, serve
 
 listener, config = bind(ServerConfig(port=0, record=Path(sys.argv[2])))
 set_up_logging(json_lines=True)
-app = build_app(config, wait_for_ever, FakeSignalling, SIZE)
+app = build_app(config, wait_for_ever, FakeSignalling, SHAPE)
 serve(app, listener, lambda: print(config.link, flush=True))
 """
 
@@ -121,10 +121,10 @@ class FakeSession:
 
 
 class FakeModel:
-    size = 2
+    shape = 2, 2
 
     def __init__(self, clock, spent):
-        self.session = lambda image, seed=0: FakeSession(clock, spent)
+        self.session = lambda image, seed=0, **_: FakeSession(clock, spent)
 
 
 @pytest.mark.parametrize(("spent", "calls"), [(0.01, 33), (0.1, 3), (0.3, 1), (0.48, 1), (2.0, 1)])

@@ -1,5 +1,7 @@
 """Loading what has encoders, and what is said when something is missing."""
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,10 @@ from stream_models import sound
 from wan_models import encoders, tiny_wan, wan_models
 
 from talkingmachines import avatar as avatar_module
-from talkingmachines.avatar import load, memory_needed
+from talkingmachines.avatar import Avatar, load, memory_needed
 from talkingmachines.errors import CheckpointError, ConfigError
-from talkingmachines.presets import PRESETS, wan_14b
+from talkingmachines.media.face import Box
+from talkingmachines.presets import PRESETS, Preset, wan_14b
 from talkingmachines.vae.wan import WanVAE
 from talkingmachines.weights import save_weights
 
@@ -41,13 +44,94 @@ def test_what_is_missing_is_said_before_anything_is_loaded(folder: Path) -> None
     pytest.importorskip("transformers")
     with pytest.raises(CheckpointError, match=r"encoders does not exist: .* encoders="):
         load(str(folder), device="cpu")
+    with pytest.raises(CheckpointError, match=r"/no/such does not exist"):
+        load(str(folder), device="cpu", encoders="/no/such")
     (folder / "encoders").mkdir()
     with pytest.raises(CheckpointError, match=r"speech_encoder does not exist: .* speech_encoder="):
         load(str(folder), device="cpu")
+    (folder / "encoders" / "speech_encoder").mkdir()
+    for part in ("text_encoder", "tokenizer", "image_encoder"):
+        with pytest.raises(CheckpointError, match=f"has no {part}: .* get the rest"):
+            load(str(folder), device="cpu")
+        (folder / "encoders" / part).mkdir()
+    with pytest.raises(CheckpointError, match=r"taew2_1\.pth does not exist"):
+        load(str(folder), device="cpu", tiny_decoder=folder / "taew2_1.pth")
     with pytest.raises(ConfigError, match="fp8 needs a GPU"):
         load(str(folder), device="cpu", fp8=True)
-    with pytest.raises(ConfigError, match="multiples of 16, got 500x512"):
+    with pytest.raises(ConfigError, match="multiples of 16, got 512 wide and 500 high"):
         load(str(folder), device="cpu", shape=(500, 512))
+
+
+def looking(monkeypatch: pytest.MonkeyPatch, found: Box | None, spec: Preset | None = None) -> tuple[Avatar, list[Box]]:
+    """An avatar whose detector finds that, and the boxes of the calls that it opens."""
+    monkeypatch.setattr(avatar_module, "find_face", lambda picture: found)
+    student, vae = wan_models()
+    avatar = Avatar(
+        spec or replace(tiny_wan(), finds_face=True),
+        vae,
+        student,
+        torch.device("cpu"),
+        torch.float32,
+        encoders=encoders(),
+    )
+    boxes: list[Box] = []
+    opened = avatar.engine.open
+    monkeypatch.setattr(
+        avatar.engine, "open", lambda image, seed, box, **told: (boxes.append(box), opened(image, seed, box, **told))[1]
+    )
+    return avatar, boxes
+
+
+@pytest.mark.parametrize(
+    ("finds", "found", "given", "wanted", "whose"),
+    [
+        (True, (0.25, 0, 0.75, 0.5), None, (0.25, 0, 0.75, 0.5), "0.25,0.00,0.75,0.50: found in the picture"),
+        (True, (0.25, 0, 0.75, 0.5), (0, 0, 1, 1), (0, 0, 1, 1), "0.00,0.00,1.00,1.00: given"),
+        (True, None, None, (0.15, 0.1, 0.85, 0.9), "0.15,0.10,0.85,0.90: the preset's"),
+        (False, (0.25, 0, 0.75, 0.5), None, (0.15, 0.1, 0.85, 0.9), "0.15,0.10,0.85,0.90: the preset's"),
+        (False, (0.25, 0, 0.75, 0.5), (0, 0, 1, 1), (0, 0, 1, 1), "0.00,0.00,1.00,1.00: given"),
+    ],
+)
+def test_where_a_call_listens(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    finds: bool,
+    found: Box | None,
+    given: Box | None,
+    wanted: Box,
+    whose: str,
+) -> None:
+    caplog.set_level(logging.INFO)
+    avatar, boxes = looking(monkeypatch, found, replace(tiny_wan(), finds_face=finds))
+    picture = np.zeros((70, 90, 3), np.uint8)
+    avatar.session(picture, face_box=given).close()
+    avatar.live(picture, face_box=given).close()
+    avatar.generate(picture, sound(640), face_box=given)
+    assert boxes == [wanted] * 3
+    assert caplog.text.count(whose) == 3
+
+
+def test_boxes_are_checked_before_a_call_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    avatar, boxes = looking(monkeypatch, None)
+    picture = np.zeros((70, 90, 3), np.uint8)
+    for use in (
+        avatar.session,
+        avatar.live,
+        lambda image, face_box: avatar.generate(image, sound(640), face_box=face_box),
+    ):
+        with pytest.raises(ConfigError, match="face box"):
+            use(picture, face_box=(0.5, 0, 0.5, 1))
+    assert boxes == []
+
+
+def test_faces_are_looked_for_where_they_vary() -> None:
+    """The pocket has learned with one box: another one would be nothing that it knows."""
+    assert {name: make().finds_face for name, make in PRESETS.items()} == {
+        "pocket": False,
+        "tiny": False,
+        "wan_14b": True,
+        "wan_1_3b": True,
+    }
 
 
 def test_memory_of_the_full_size() -> None:

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from talkingmachines.cli.avatar_options import AvatarOptions, takes_avatar_options
 from talkingmachines.cli.console import print_json, progress_bar
 from talkingmachines.errors import ConfigError
 
@@ -19,28 +20,22 @@ class Dtype(StrEnum):
     float32 = "float32"
 
 
+@takes_avatar_options
 def bench(
     *,
-    preset: Annotated[str, typer.Option(help="A preset's name, or a folder with weights.")] = "pocket",
+    options: AvatarOptions,
     seconds: Annotated[float, typer.Option(min=1, help="Seconds of video to make, of each session.")] = 30,
     sessions: Annotated[int, typer.Option(min=1, help="Calls made together, in one pass of the model.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     dtype: Annotated[Dtype, typer.Option(help="auto: bfloat16 where the machine is fast at it.")] = Dtype.auto,
     random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="Time a preset without its weights.")
+        bool, typer.Option("--random-weights", help="Time a preset without its weights; --tiny-decoder is random then.")
     ] = False,
-    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the video in pixels; the preset's unless given.")] = "",
-    fp8: Annotated[bool, typer.Option("--fp8", help="Linear layers in eight bits, on GPUs that can.")] = False,
-    compile: Annotated[bool, typer.Option("--compile", help="Fuse the models first: minutes, then faster.")] = False,
-    tiny_decoder: Annotated[
-        str, typer.Option(help="A file of taew2_1, instead of Wan's decoder; with --random-weights: random.")
-    ] = "",
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Measure how fast a preset is: frames per second, first frame, each chunk and stage, memory, growth."""
     import torch
 
-    from talkingmachines import avatar
     from talkingmachines.evaluation.bench import BenchConfig
     from talkingmachines.evaluation.bench import bench as measure
     from talkingmachines.evaluation.random_avatar import random_avatar
@@ -50,35 +45,31 @@ def bench(
     config = BenchConfig(seconds, sessions)
     with as_file(files("talkingmachines") / "assets" / "demo.png") as path:
         image = read_image(path)
-    chosen, shape = torch.float32 if dtype is Dtype.float32 else None, _shape(size)
-    if fp8 and chosen:
+    chosen = torch.float32 if dtype is Dtype.float32 else None
+    if options.fp8 and chosen:
         raise ConfigError("--fp8 and --dtype float32 exclude each other; give one of them")
-    if random_weights and tiny_decoder not in ("", "random"):
-        raise ConfigError(f"--tiny-decoder is 'random' with --random-weights, got {tiny_decoder!r}")
-    result: dict[str, object] = {"weights": "random" if random_weights else "trained", "fp8": fp8, "compiled": compile}
-    result["tiny_decoder"] = bool(tiny_decoder)
-    with Console(stderr=True).status(f"loading {preset}"):
+    if random_weights:
+        _check_random(options)
+    result: dict[str, object] = {
+        "weights": "random" if random_weights else "trained",
+        "fp8": options.fp8,
+        "compiled": options.compile,
+        "tiny_decoder": options.tiny_decoder is not None,
+    }
+    with Console(stderr=True).status(f"loading {options.preset}"):
         if random_weights:
             model, errors = random_avatar(
-                preset,
+                options.preset,
                 choose_device(device),
                 chosen,
-                shape=shape,
-                tiny_decoder=bool(tiny_decoder),
-                fp8=fp8,
-                compile=compile,
+                shape=options.shape,
+                tiny_decoder=options.tiny_decoder is not None,
+                fp8=options.fp8,
+                compile=options.compile,
             )
             result["fp8_error"] = errors and {"layer": round(errors.layer, 4), "velocity": round(errors.velocity, 4)}
         else:
-            model = avatar.load(
-                preset,
-                device=device,
-                dtype=chosen,
-                shape=shape,
-                tiny_decoder=tiny_decoder or None,
-                fp8=fp8,
-                compile=compile,
-            )
+            model = options.load(device, chosen)
     with progress_bar("timing chunks") as update:
         figures = measure(model, image, config, update)
     result = figures | result
@@ -88,14 +79,12 @@ def bench(
         _print_table(result)
 
 
-def _shape(size: str) -> tuple[int, int] | None:
-    """(height, width) of WIDTHxHEIGHT."""
-    if not size:
-        return None
-    width, _, height = size.partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise ConfigError(f"--size is WIDTHxHEIGHT, such as 512x512, got {size!r}")
-    return int(height), int(width)
+def _check_random(options: AvatarOptions) -> None:
+    """Raises ConfigError for options that say nothing to random weights."""
+    if options.tiny_decoder not in (None, "random"):
+        raise ConfigError(f"--tiny-decoder is 'random' with --random-weights, got {options.tiny_decoder!r}")
+    if foreign := [name for name in options.given if name in ("--encoders", "--speech-encoder", "--prompt")]:
+        raise ConfigError(f"with --random-weights the encoders are random too; leave out {' and '.join(foreign)}")
 
 
 def _print_table(result: dict[str, Any]) -> None:

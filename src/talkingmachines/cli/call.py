@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from talkingmachines.cli.avatar_options import AvatarOptions, FaceBoxOption, read_face_box, takes_avatar_options
 from talkingmachines.errors import ConfigError, MediaError, MissingPackageError
 from talkingmachines.media.files import readable_file, reason
 
@@ -31,8 +32,10 @@ class Voice(StrEnum):
     gemini_live = "gemini-live"
 
 
+@takes_avatar_options
 def call(
     *,
+    options: AvatarOptions,
     host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0: everywhere, for those who have the link.")] = (
         "127.0.0.1"
     ),
@@ -51,7 +54,7 @@ def call(
     max_calls: Annotated[
         int | None, typer.Option(min=1, help="At the same time. As many as fit this machine, unless given.")
     ] = None,
-    preset: Annotated[str, typer.Option(help="A preset's name, or a folder with weights.")] = "pocket",
+    face_box: FaceBoxOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     log_json: Annotated[bool, typer.Option("--log-json", help="Log JSON lines.")] = False,
 ) -> None:
@@ -69,29 +72,27 @@ def call(
         raise MissingPackageError(
             f"a call needs the package {error.name}; run: pip install 'talkingmachines[call]'"
         ) from error
-    from talkingmachines.audio.alignment import FRAMES_PER_LATENT
-    from talkingmachines.avatar import load
-
     set_up_logging(log_json)
-    options = CallOptions(load_persona(persona), voice.value, _key(voice), llm_url, llm_model)
+    box = read_face_box(face_box)
+    talk = CallOptions(load_persona(persona), voice.value, _key(voice), llm_url, llm_model)
     picture = _read(image) if image else None
     ice_servers = _ice_servers()
     # Before the models: a port that is taken is said at once.
     listener, config = bind(ServerConfig(host, port, max_calls or 1, public_url, None, record, ice_servers))
-    with listener, Console(stderr=True).status(f"loading {preset}") as status:
-        avatar = load(preset, device=device)
+    with listener, Console(stderr=True).status(f"loading {options.preset}") as status:
+        avatar = options.load(device)
         if max_calls is None:
             status.update("measuring how many calls fit")
             config = _fitting(config, avatar)
         status.update(f"getting the voice {voice.value} ready")
-        _prepare(options)
+        _prepare(talk)
         app = build_app(
             config,
-            live_call(avatar, FRAMES_PER_LATENT * avatar.preset.chunk.frames, options),
+            live_call(avatar, avatar.chunk_frames, talk, box),
             lambda: WebRTCSignalling(config.ice_servers),
-            avatar.size,
+            avatar.shape,
             picture,
-            options.persona.name,
+            talk.persona.name,
             voice.value,
         )
         status.stop()

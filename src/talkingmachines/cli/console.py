@@ -1,6 +1,8 @@
 """What the commands share: figures go to stdout, everything for the eye to stderr."""
 
 import json
+import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +42,27 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(label, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+class _Lines(logging.Handler):
+    """A line on stderr for each record; on the stderr of that moment, which a progress bar may have taken."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
+@contextmanager
+def log_shown() -> Iterator[None]:
+    """What this package has to say of what it does goes to stderr."""
+    log, lines = logging.getLogger("talkingmachines"), _Lines()
+    before = log.level
+    log.addHandler(lines)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(lines)
+        log.setLevel(before)
 
 
 def make_folder(folder: Path) -> None:

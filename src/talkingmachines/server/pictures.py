@@ -46,13 +46,13 @@ def bundled_picture(name: str) -> np.ndarray:
 
 
 class Pictures:
-    """What users have brought: checked, cut to a square, and kept in memory for a while under names nobody can guess.
+    """What users have brought: checked, cut to one shape, and kept in memory for a while under names nobody can guess.
 
-    size: height and width of what is kept, in pixels. Safe to use from several threads.
+    shape: height and width of what is kept, in pixels. Safe to use from several threads.
     """
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self._shape = shape
         self._kept: OrderedDict[str, tuple[float, np.ndarray]] = OrderedDict()
         self._lock = threading.Lock()
         # One at a time: a picture of a few kilobytes can take hundreds of megabytes to unpack.
@@ -64,7 +64,7 @@ class Pictures:
             raise MediaError(f"the picture is larger than {MAX_BYTES // 1_000_000} MB; give a smaller copy")
         with self._unpacking, _as_file(data) as path:
             try:
-                pixels = fit_image(read_image(path), self._size)
+                pixels = fit_image(read_image(path), self._shape)
             except MediaError as error:
                 # The name of a file that we made up says nothing to the user.
                 raise MediaError(str(error).replace(f"{path}: ", "").replace(str(path), "the picture")) from error
@@ -75,7 +75,7 @@ class Pictures:
         return name
 
     def get(self, name: str) -> np.ndarray:
-        """uint8 [size, size, 3]. Raises MediaError when there is none, or no more."""
+        """uint8 [height, width, 3]. Raises MediaError when there is none, or no more."""
         with self._lock:
             self._forget()
             if name not in self._kept:

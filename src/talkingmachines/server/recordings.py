@@ -19,13 +19,13 @@ HOUR = 3600.0
 class Recordings:
     """folder: every call is recorded there and kept; None: what users ask for is kept for an hour, out of sight.
 
-    size: height and width of the pictures in pixels, even; name: of the character, for the titles.
+    shape: height and width of the pictures in pixels, even; name: of the character, for the titles.
     Methods block; they are safe to use from several threads.
     Raises MediaError when the folder cannot be used.
     """
 
-    def __init__(self, folder: Path | None, size: int, name: str) -> None:
-        self.always, self._size, self._name = folder is not None, size, name
+    def __init__(self, folder: Path | None, shape: tuple[int, int], name: str) -> None:
+        self.always, self._shape, self._name = folder is not None, shape, name
         self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="talkingmachines-")
         self._folder = folder or Path(self._temporary.name if self._temporary else "")
         try:
@@ -41,7 +41,8 @@ class Recordings:
         self._clean()
         moment = datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")
         path = self._folder / f"{moment}-{call}.mp4"
-        return Recorder(path, (self._size, self._size), f"A call with {self._name}")
+        height, width = self._shape
+        return Recorder(path, (width, height), f"A call with {self._name}")
 
     def finish(self, recorder: Recorder) -> str | None:
         """Closes it; the name under which `path` finds it, or None when it failed."""

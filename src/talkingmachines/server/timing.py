@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from talkingmachines.media.face import Box
 from talkingmachines.streaming.pacing import LiveCall
 from talkingmachines.streaming.session import Session
 from talkingmachines.types import VideoFrame
@@ -17,9 +18,9 @@ class Model(Protocol):
     """What is needed of an Avatar."""
 
     @property
-    def size(self) -> int: ...
+    def shape(self) -> tuple[int, int]: ...
 
-    def session(self, image: np.ndarray, seed: int = 0) -> Session: ...
+    def session(self, image: np.ndarray, seed: int = 0, *, face_box: Box | None = None) -> Session: ...
 
 
 class ChunkTimes:
@@ -62,14 +63,13 @@ class TimedSession(Session):
 
 
 class TimedCharacter:
-    """One call's view of a model. chunk_frames: video frames of every chunk but the first."""
+    """One call's view of a model. chunk_frames: video frames of every chunk but the first; face_box: see
+    Avatar.session.
+    """
 
-    def __init__(self, model: Model, chunk_frames: int, times: ChunkTimes) -> None:
-        self._model, self._chunk_frames, self._times = model, chunk_frames, times
-
-    @property
-    def size(self) -> int:
-        return self._model.size
+    def __init__(self, model: Model, chunk_frames: int, times: ChunkTimes, face_box: Box | None = None) -> None:
+        self._model, self._chunk_frames, self._times, self._face_box = model, chunk_frames, times, face_box
 
     def live(self, image: np.ndarray, seed: int = 0) -> LiveCall:
-        return LiveCall(TimedSession(self._model.session(image, seed), self._times), self._chunk_frames)
+        session = self._model.session(image, seed, face_box=self._face_box)
+        return LiveCall(TimedSession(session, self._times), self._chunk_frames)

@@ -21,7 +21,8 @@ async function load() {
     const text = locked ? "Open the whole link that was printed when the server started, with everything behind the #." : "Is it running? Reload this page when it is.";
     return show("locked", { title, text });
   }
-  const { name, recorded, characters } = page.config;
+  const { name, recorded, characters, aspect } = page.config;
+  document.documentElement.style.setProperty("--aspect", aspect);
   document.title = `Call ${name}`;
   $("name").textContent = name;
   $("start-text").textContent = `Call ${name}`;
