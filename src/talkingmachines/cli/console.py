@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -19,6 +20,9 @@ from rich.progress import (
 
 from talkingmachines.errors import MediaError
 from talkingmachines.media.files import reason
+
+if TYPE_CHECKING:
+    from talkingmachines.avatar import Avatar
 
 
 def print_json(result: dict[str, object]) -> None:
@@ -71,3 +75,14 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MediaError(f"{folder}: the folder cannot be made ({reason(error)}); choose another") from error
+
+
+def measured_calls(avatar: "Avatar") -> int:
+    """As many calls as this machine makes in real time; says so on stderr."""
+    from talkingmachines.server.capacity import calls_that_fit
+    from talkingmachines.server.pictures import LOOKS, bundled_picture
+
+    count, share = calls_that_fit(avatar, bundled_picture(LOOKS[0]), avatar.preset.chunk.window + 2)
+    words = f"a call takes {share:.0%} of real time here: {count} call{'s' * (count > 1)} at the same time"
+    Console(stderr=True, highlight=False).print(words + (", which will stutter" if share > 1 else ""))
+    return count

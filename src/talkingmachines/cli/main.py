@@ -14,6 +14,7 @@ from talkingmachines.cli.distill import distill
 from talkingmachines.cli.doctor import doctor
 from talkingmachines.cli.eval import evaluate
 from talkingmachines.cli.generate import demo, generate
+from talkingmachines.cli.livekit import livekit
 from talkingmachines.cli.train import train
 from talkingmachines.errors import TalkingMachinesError
 
@@ -44,6 +45,7 @@ def build_app() -> typer.Typer:
     app.command()(generate)
     app.command()(demo)
     app.command()(call)
+    app.command()(livekit)
     app.command()(doctor)
     app.add_typer(data.app, name="data")
     app.command()(train)

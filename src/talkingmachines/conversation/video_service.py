@@ -33,7 +33,8 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, F
 
 from talkingmachines.conversation.counts import CallCounts
 from talkingmachines.conversation.live_thread import Character, LiveThread
-from talkingmachines.conversation.samples import SpeechInput, to_bytes
+from talkingmachines.conversation.pcm import to_bytes
+from talkingmachines.conversation.samples import SpeechInput
 from talkingmachines.conversation.speech_order import SpeechOrder
 from talkingmachines.streaming.slots import LiveFrame
 from talkingmachines.types import SAMPLE_RATE

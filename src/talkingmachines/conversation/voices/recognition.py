@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from talkingmachines.conversation.samples import to_bytes
+from talkingmachines.conversation.pcm import to_bytes
 from talkingmachines.conversation.voices.fallback import Candidate
 from talkingmachines.types import SAMPLE_RATE
 

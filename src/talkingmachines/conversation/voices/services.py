@@ -25,7 +25,7 @@ from pipecat.services.tts_service import TTSService
 from pipecat.utils.text.transforms import strip_markdown
 from pipecat.utils.time import time_now_iso8601
 
-from talkingmachines.conversation.samples import from_bytes, to_bytes
+from talkingmachines.conversation.pcm import from_bytes, to_bytes
 from talkingmachines.conversation.voices.language import Message, Reply
 from talkingmachines.conversation.voices.recognition import Recognise
 from talkingmachines.conversation.voices.speech import Speak
