@@ -10,4 +10,6 @@ def randomise(model: nn.Module, seed: int, gain: float = 1.0, vectors: float = 0
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             scale = vectors if parameter.ndim == 1 else gain * parameter[0].numel() ** -0.5
+            if name.startswith("refiner."):  # it multiplies: what is large grows from chunk to chunk
+                scale *= 0.4
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale + ("norm" in name))

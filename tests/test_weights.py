@@ -39,6 +39,31 @@ def test_eight_bits_are_half_the_size_and_nearly_the_same(tmp_path: Path) -> Non
     assert shard_paths(tmp_path, "teacher")[0].stat().st_size < 1.1 * 2 * 256 * 256
 
 
+def test_eight_bits_of_a_convolution(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    made, other = (nn.Sequential(nn.Conv2d(16, 8, 3), nn.GroupNorm(2, 8)) for _ in range(2))
+    made[0].weight.data *= torch.logspace(-2, 2, 8)[:, None, None, None]
+    save_weights(tmp_path, "teacher", made, {}, eight_bits=True)
+    load_weights(tmp_path, "teacher", other)
+    error = (other[0].weight - made[0].weight).flatten(1).norm(dim=1) / made[0].weight.flatten(1).norm(dim=1)
+    assert error.max() < 0.01
+
+
+def test_more_is_said_of_saved_weights(folder: Path) -> None:
+    before = load_all(folder)
+    weights.add_metadata(folder, "teacher", {"evaluation": {"lips": {"r": 0.8}}})
+    said = read_metadata(folder, "teacher")
+    assert said["evaluation"] == {"lips": {"r": 0.8}} and said["seed"] == 3
+    assert all(torch.equal(before[key], tensor) for key, tensor in load_all(folder).items())
+    assert not list(folder.glob("*.partial"))
+
+
+def load_all(folder: Path) -> dict[str, torch.Tensor]:
+    other = model()
+    load_weights(folder, "teacher", other)
+    return other.state_dict()
+
+
 def test_shards_stay_small_and_replace_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "MAX_SHARD_BYTES", 150)
     save_weights(tmp_path, "teacher", model(), {})

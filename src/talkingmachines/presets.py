@@ -66,6 +66,7 @@ def pocket() -> Preset:
         patch=(1, 4, 4),
         audio=audio,
         refiner=RefinerConfig(),
+        previous=True,
         prediction="x0",
     )
     # The teacher's window is 13 latent frames, so a student's window of 4 chunks is as long as it has learned.
@@ -84,6 +85,7 @@ def tiny() -> Preset:
         patch=(1, 4, 4),
         audio=audio,
         refiner=RefinerConfig(8, 1, 4),
+        previous=True,
         prediction="x0",
     )
     vae = VAEConfig(4, 8, (8, 8), (1, 1), (8, 8), (1, 1))

@@ -1,6 +1,6 @@
 """Weights on disk: safetensors, in shards small enough for a repository.
 
-float16, or for large models eight bits: a matrix as int8 beside one float16 scale for each of its rows.
+float16, or eight bits: a matrix, or the weights of a convolution, as int8 beside one float16 scale for each row.
 """
 
 import json
@@ -32,13 +32,15 @@ def save_weights(
     """Write `model` to folder/name-1-of-n.safetensors ..., replacing those of an earlier save.
 
     metadata: how the weights were made and how good they are; kept as JSON in every shard's header.
-    eight_bits: matrices as int8, half the size; each weight is then off by 0.7% of a typical one of its row.
+    eight_bits: matrices and convolutions as int8, half the size; each weight is then off by 0.7% of a typical one of
+    its row.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, Tensor]] = [{}]
     used = 0
     for key, tensor in model.state_dict().items():
-        stored = _stored(key, tensor.detach().cpu().float(), eight_bits and tensor.ndim == 2)
+        several = tensor.ndim > 1 and len(tensor) > 1 and tensor[0].numel() > 1
+        stored = _stored(key, tensor.detach().cpu().float(), eight_bits and several)
         size = sum(part.nbytes for part in stored.values())
         if used and used + size > MAX_SHARD_BYTES:
             shards.append({})
@@ -59,8 +61,14 @@ def save_weights(
 def _stored(key: str, tensor: Tensor, eight_bits: bool) -> dict[str, Tensor]:
     if not eight_bits:
         return {key: tensor.half().contiguous()}
-    scale = (tensor.abs().amax(1).clamp(min=1e-4) / 127).half()
-    return {key: (tensor / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8), key + SCALE: scale}
+    scale = (tensor.flatten(1).abs().amax(1).clamp(min=1e-4) / 127).half()
+    rounded = (tensor / _of_rows(scale, tensor)).round().clamp(-127, 127).to(torch.int8)
+    return {key: rounded.contiguous(), key + SCALE: scale}
+
+
+def _of_rows(scale: Tensor, tensor: Tensor) -> Tensor:
+    """Scales [rows] as they multiply the rows of `tensor`."""
+    return scale.float().view(-1, *[1] * (tensor.ndim - 1))
 
 
 def _restored(stored: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -69,7 +77,7 @@ def _restored(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     for key, tensor in stored.items():
         if key.endswith(SCALE) and key.removesuffix(SCALE) in tensors:
             whole = tensors[key.removesuffix(SCALE)]
-            tensors[key.removesuffix(SCALE)] = whole.float() * tensor.float()[:, None]
+            tensors[key.removesuffix(SCALE)] = whole.float() * _of_rows(tensor, whole)
     return tensors
 
 
@@ -100,6 +108,16 @@ def read_metadata(folder: Path, name: str) -> dict[str, object]:
     if header is None:
         raise CheckpointError(f"{paths[0]} was not written by talkingmachines")
     return json.loads(header)
+
+
+def add_metadata(folder: Path, name: str, more: dict[str, object]) -> None:
+    """Say more of a model that is saved already, such as how good it is."""
+    header = {"talkingmachines": json.dumps(read_metadata(folder, name) | more, sort_keys=True)}
+    for path in shard_paths(folder, name):
+        with _opened(path) as file:
+            shard = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        save_file(shard, f"{path}.partial", header)
+        os.replace(f"{path}.partial", path)
 
 
 def load_weights(folder: Path, name: str, model: nn.Module) -> None:

@@ -35,9 +35,9 @@ def _workers(monkeypatch):
             if self.failure:
                 raise self.failure
 
-    avatar = SimpleNamespace(size=64, preset=SimpleNamespace(chunk=SimpleNamespace(window=2, frames=3)))
+    avatar = SimpleNamespace(preset=SimpleNamespace(chunk=SimpleNamespace(window=2, frames=3)))
     monkeypatch.setattr("talkingmachines.conversation.livekit_worker.AvatarWorker", Worker)
-    monkeypatch.setattr("talkingmachines.avatar.load", lambda name, device: avatar)
+    monkeypatch.setattr("talkingmachines.avatar.load", lambda name, **options: avatar)
     return SimpleNamespace(all=workers, kind=Worker, avatar=avatar)
 
 

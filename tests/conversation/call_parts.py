@@ -58,6 +58,8 @@ class PaintingSession:
 class Painter:
     """A character for calls."""
 
+    shape = SHAPE
+
     def __init__(self, fails_at: int | None = None, takes: float = 0.0) -> None:
         self.fails_at, self.takes = fails_at, takes
         self.sessions: list[PaintingSession] = []

@@ -6,11 +6,21 @@ from torch import Tensor
 
 from talkingmachines.audio.alignment import audio_windows, frames_in
 from talkingmachines.dit.conditioning import Conditioning
-from talkingmachines.dit.config import AudioConfig, DiTConfig, ImageConfig, TextConfig
+from talkingmachines.dit.config import AudioConfig, DiTConfig, ImageConfig, RefinerConfig, TextConfig
 from talkingmachines.dit.model import DiT
 
 AUDIO = AudioConfig(feature_dim=6, feature_layers=2, hidden=16, context_tokens=3, width=12)
-SMALL = DiTConfig(width=48, ffn_width=64, heads=2, layers=2, freq_dim=32, audio=AUDIO, prediction="x0")
+SMALL = DiTConfig(
+    width=48,
+    ffn_width=64,
+    heads=2,
+    layers=2,
+    freq_dim=32,
+    audio=AUDIO,
+    refiner=RefinerConfig(8, 1, 4),
+    previous=True,
+    prediction="x0",
+)
 WAN = DiTConfig(
     width=48,
     ffn_width=64,
@@ -47,6 +57,7 @@ def conditioning(config: DiTConfig, F: int = 3, B: int = 2, H: int = 4, W: int =
         image=randn(B, image.tokens, image.dim) if image else None,
         audio=None if heard is None else audio_windows(heard, audio.window),
         mode=torch.randint(2, (B, F), generator=generator),
+        previous=randn(B, config.latent_channels, F, H, W),
     )
 
 

@@ -36,6 +36,7 @@ def part(cond: Conditioning, chunk: int) -> Conditioning:
         mask=cond.mask[:, :, frames],
         audio=AudioWindows(first, rest),
         mode=cond.mode[:, frames],
+        previous=None if cond.previous is None else cond.previous[:, :, frames],
     )
 
 
@@ -126,7 +127,7 @@ def test_calls_in_one_batch_equal_calls_alone() -> None:
     def run(cache: KVCache, rows: slice, chunk: int) -> Tensor:
         frames = slice(CHUNK * chunk, CHUNK * (chunk + 1))
         one = part(cond, chunk)
-        assert one.audio and one.mode is not None
+        assert one.audio and one.mode is not None and one.previous is not None
         # Chunk 0 has other audio windows than later ones, so all are given those of chunk 1.
         audio = part(cond, 1).audio
         assert audio
@@ -135,6 +136,7 @@ def test_calls_in_one_batch_equal_calls_alone() -> None:
             latents=one.latents[rows],
             mask=one.mask[rows],
             mode=one.mode[rows],
+            previous=one.previous[rows],
             audio=AudioWindows(audio.first[rows], audio.rest[rows]),
         )
         out = model(x[rows, :, frames], torch.full((rows.stop - rows.start,), 0.7), heard, Past([cache], 0, tables))
@@ -153,14 +155,15 @@ def test_calls_in_one_batch_equal_calls_alone() -> None:
     def gather(tensor: Tensor) -> Tensor:
         return torch.cat([tensor[row, :, at] for row, at in zip(rows, frames, strict=True)])
 
-    audio, mode = part(cond, 1).audio, cond.mode
-    assert audio and mode is not None
+    audio, mode, previous = part(cond, 1).audio, cond.mode, cond.previous
+    assert audio and mode is not None and previous is not None
     batch = replace(
         cond,
         latents=gather(cond.latents),
         mask=gather(cond.mask),
         audio=audio,
         mode=torch.cat([mode[row, at] for row, at in zip(rows, frames, strict=True)]),
+        previous=gather(previous),
     )
     out = model(gather(x), torch.full((4,), 0.7), batch, Past(together, 0, tables))
     torch.testing.assert_close(out, torch.cat(expected), atol=1e-4, rtol=1e-4)

@@ -1,6 +1,7 @@
 """Compiled and recorded passes against plain ones."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def call(student: FewStepDiT, passes: ChunkModel | None = None, B: int = 1, chun
     for chunk in range(chunks):
         own = part(cond, chunk)
         if chunk:
-            own = type(own)(later.latents, later.mask, audio=own.audio, mode=own.mode)
+            own = replace(own, latents=later.latents, mask=later.mask)
         prepared = student.model.prepare(own, context)
         frames = slice(CHUNK * chunk, CHUNK * (chunk + 1))
         made.append(denoise_chunk(passes or student, noise[:, :, :, frames], SIGMAS, prepared, [cache])[-1])

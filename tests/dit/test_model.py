@@ -84,6 +84,19 @@ def test_every_input_matters() -> None:
 
 
 @torch.no_grad()
+def test_what_the_pocket_alone_is_given_matters() -> None:
+    """The latent frame before; and the audio, to the refiner too."""
+    model, cond = random_model(SMALL), conditioning(SMALL)
+    x, sigma = noisy(cond)
+    before, other = model(x, sigma, cond), conditioning(SMALL, seed=9)
+    assert (model(x, sigma, replace(cond, previous=other.previous)) - before).abs().mean() > 1e-2
+    for block in model.blocks:
+        block.audio_cross_attn.proj.weight.zero_()
+    before = model(x, sigma, cond)
+    assert (model(x, sigma, replace(cond, audio=other.audio)) - before).abs().mean() > 1e-2
+
+
+@torch.no_grad()
 def test_samples_of_a_batch_do_not_mix() -> None:
     model, cond = random_model(SMALL), conditioning(SMALL)
     x, sigma = noisy(cond)
@@ -91,7 +104,9 @@ def test_samples_of_a_batch_do_not_mix() -> None:
     for i in (0, 1):
         one = slice(i, i + 1)
         audio = replace(cond.audio, first=cond.audio.first[one], rest=cond.audio.rest[one])
-        alone = Conditioning(cond.latents[one], cond.mask[one], audio=audio, mode=cond.mode[one])
+        alone = Conditioning(
+            cond.latents[one], cond.mask[one], audio=audio, mode=cond.mode[one], previous=cond.previous[one]
+        )
         torch.testing.assert_close(model(x[one], sigma[one], alone), both[one], atol=1e-4, rtol=1e-4)
 
 
@@ -125,6 +140,7 @@ def test_bfloat16_under_autocast_and_as_weights() -> None:
         cond,
         latents=cond.latents.bfloat16(),
         mask=cond.mask.bfloat16(),
+        previous=cond.previous.bfloat16(),
         audio=replace(cond.audio, first=cond.audio.first.bfloat16(), rest=cond.audio.rest.bfloat16()),
     )
     low = model.bfloat16()(x.bfloat16(), sigma, half)
@@ -142,7 +158,10 @@ def test_still_conditioning() -> None:
     assert all(torch.equal(cond.latents[:, :, frame], reference) for frame in (2, 3, 4))
     assert cond.mask[:, :, :2].min() == 1
     assert cond.mask[:, :, 2:].max() == 0
-    assert still_conditioning(reference, 3, 4).mask.max() == 0
+    assert torch.equal(cond.previous, known[:, :, 1:].expand(2, 16, 5, 4, 4))
+    alone = still_conditioning(reference, 3, 4)
+    assert alone.mask.max() == 0
+    assert torch.equal(alone.previous, reference[:, :, None].expand(2, 16, 3, 4, 4))
 
 
 def test_every_parameter_learns() -> None:

@@ -18,7 +18,9 @@ from talkingmachines.presets import wan_14b
 
 AUDIO = AudioConfig(feature_dim=6, feature_layers=2, hidden=16, context_tokens=3, width=12)
 WAN = DiTConfig(48, 64, 2, 3, text=TextConfig(10, 5), image=ImageConfig(14, 4), audio=AUDIO)
-POCKET = DiTConfig(48, 64, 2, 2, 8, patch=(1, 4, 4), audio=AUDIO, refiner=RefinerConfig(8, 2, 4), prediction="x0")
+POCKET = DiTConfig(
+    48, 64, 2, 2, 8, patch=(1, 4, 4), audio=AUDIO, refiner=RefinerConfig(8, 2, 4), previous=True, prediction="x0"
+)
 DEAF = DiTConfig(48, 64, 2, 1)
 
 
@@ -37,7 +39,8 @@ def test_a_pass_as_torch_counts_it(config: DiTConfig) -> None:
     windows = AudioWindows(torch.zeros(1, 0, 5, 2, 6), torch.zeros(1, f, 8, 2, 6)) if config.audio else None
     text = torch.zeros(1, 5, 10) if config.text else None
     image = torch.zeros(1, 4, 14) if config.image else None
-    cond = model.prepare(Conditioning(latents, torch.zeros(1, 4, f, H, W), text, image, windows))
+    mask = torch.zeros(1, 4, f, H, W)
+    cond = model.prepare(Conditioning(latents, mask, text, image, windows, previous=latents))
     for _ in range(2):
         student(latents, 0, cond, [cache])
         cache.advance()

@@ -309,6 +309,10 @@ def write_question(path):
     folder = files("talkingmachines") / "assets" / "recordings"
     speech = read_audio(sorted(Path(str(folder)).glob("en-*.flac"))[0])[: 6 * SAMPLE_RATE]
     sound = np.concatenate([np.zeros(6 * SAMPLE_RATE, np.float32), speech, np.zeros(90 * SAMPLE_RATE, np.float32)])
+    write_wav(path, sound)
+
+
+def write_wav(path, sound):
     with av.open(str(path), "w", format="wav") as file:
         stream = file.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
         frame = av.AudioFrame.from_ndarray((sound * 32767).astype(np.int16)[None], format="s16", layout="mono")
@@ -331,23 +335,48 @@ def test_the_page_over_a_real_line(tmp_path):
     assert figures["fps"] >= 20 and figures["heard"] and "speaking" in figures["states"]
 
 
+@contextlib.contextmanager
+def called(*options):
+    """The link of `talkingmachines call`, and its process."""
+    program = str(Path(sys.executable).with_name("talkingmachines"))
+    command = [program, "call", "--port", "0", *options]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        link = next((line.strip() for line in server.stdout if line.strip()), None)
+        if link is None:
+            pytest.skip(f"the server did not start: exit code {server.wait()}, its stderr says why")
+        yield link, server.pid
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(60)
+
+
+@contextlib.contextmanager
+def in_a_call(link, sound, script):
+    """The page, with `script` in it, in a call in which the microphone plays the file `sound`."""
+    with sync_api.sync_playwright() as playwright:
+        flags = [*FLAGS, f"--use-file-for-fake-audio-capture={sound}%noloop"]
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=flags)
+        page = browser.new_page(viewport=WIDE)
+        page.add_init_script(script)
+        page.goto(link)
+        page.wait_for_selector("body[data-state=ready]")
+        page.click("#start")
+        page.wait_for_selector("body.live", timeout=60_000)
+        yield page
+        page.click("#end")
+        page.wait_for_selector("body[data-state=ended]")
+        browser.close()
+
+
 @pytest.mark.timeout(420)
 @pytest.mark.parametrize("voice", ["echo", "local"])
 def test_a_call_with_everything_real(tmp_path, voice):
     """The figures are printed: pytest -s."""
     question = tmp_path / "question.wav"
     write_question(question)
-    program = str(Path(sys.executable).with_name("talkingmachines"))
-    command = [program, "call", "--voice", voice, "--port", "0", "--max-calls", "1"]
-    server = subprocess.Popen([*command, "--record", str(tmp_path / "calls")], stdout=subprocess.PIPE, text=True)
-    try:
-        link = next((line.strip() for line in server.stdout if line.strip()), None)
-        if link is None:
-            pytest.skip(f"the server did not start: exit code {server.wait()}, its stderr says why")
+    with called("--voice", voice, "--max-calls", "1", "--record", str(tmp_path / "calls")) as (link, _):
         figures = have_a_call(link, question)
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(60)
     print(json.dumps({"voice": voice, **figures}, indent=2))
     assert figures["fps"] >= 24 and figures["worst_second"] >= 15
     assert figures["heard"] and "speaking" in figures["states"]
@@ -357,24 +386,13 @@ def test_a_call_with_everything_real(tmp_path, voice):
 
 def have_a_call(link, question, seconds=SECONDS):
     """Looked at once a second."""
-    with sync_api.sync_playwright() as playwright:
-        flags = [*FLAGS, f"--use-file-for-fake-audio-capture={question}%noloop"]
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=flags)
-        page = browser.new_page(viewport=WIDE)
-        page.add_init_script(WATCH)
-        page.goto(link)
-        page.wait_for_selector("body[data-state=ready]")
-        page.click("#start")
-        page.wait_for_selector("body.live", timeout=60_000)
+    with in_a_call(link, question, WATCH) as page:
         seen = []
         for _ in range(seconds + 1):
             seen.append(page.evaluate(RECEIVED))
             page.wait_for_timeout(1000)
         metrics = urllib.request.urlopen(f"{link}metrics", timeout=10).read().decode()
         states = [name for _, name in page.evaluate("window.states")]
-        page.click("#end")
-        page.wait_for_selector("body[data-state=ended]")
-        browser.close()
     return figures_of(seen, states, metrics)
 
 

@@ -65,7 +65,9 @@ def whole_call(engine: Engine, image: np.ndarray, samples: np.ndarray, seed: int
     latents = []
     for start in range(0, total, size):
         noise = torch.randn(engine.chunk.steps, 1, config.latent_channels, size, side, side, generator=generator)
-        latents.append(denoise_chunk(model, noise, engine.chunk.sigmas, _part(cond, start, size), [cache])[-1])
+        previous = latents[-1][:, :, -1:] if latents else reference[:, :, None]
+        part = replace(_part(cond, start, size), previous=previous.expand(-1, -1, size, -1, -1))
+        latents.append(denoise_chunk(model, noise, engine.chunk.sigmas, part, [cache])[-1])
     whole = torch.cat(latents, 2)
     return whole, to_frames(engine.vae.decode(whole))
 

@@ -126,7 +126,7 @@ def test_regression_alone_learns_the_teachers_clips(trajectories: TrajectoryBatc
     optimizer = torch.optim.AdamW(start.model.parameters(), lr=2e-3)
     losses = []
     for step in range(30):
-        loss = regression(start.model, CHUNK, trajectories[0], step % 2, 0.3)[0]  # type: ignore[arg-type]
+        loss = regression(start.model, CHUNK, trajectories[0], step % 2, 0.3, torch.Generator())[0]  # type: ignore[arg-type]
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

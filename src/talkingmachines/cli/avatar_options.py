@@ -1,4 +1,4 @@
-"""Which avatar, and how: the options that `generate`, `call` and `bench` share."""
+"""Which avatar, and how: the options that commands share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields

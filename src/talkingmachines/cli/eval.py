@@ -38,6 +38,7 @@ def evaluate(
     against_teacher: Annotated[
         bool, typer.Option("--against-teacher", help="Compare with the teacher at 30 steps, too.")
     ] = False,
+    stamp: Annotated[bool, typer.Option("--stamp", help="Keep the figures in the weights' metadata.")] = False,
     report: Annotated[Path | None, typer.Option(help="A page with all figures and plots, .html.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
@@ -47,6 +48,7 @@ def evaluate(
     from talkingmachines.evaluation.reader import load_reader
     from talkingmachines.evaluation.report import Album, check_plots, write_report
     from talkingmachines.teacher import load_teacher
+    from talkingmachines.weights import add_metadata, weights_folder
 
     if teacher and (minutes or against_teacher):
         raise ConfigError("a long run and a comparison are of the student; leave --teacher out")
@@ -73,6 +75,8 @@ def evaluate(
     result: dict[str, Any] = {"preset": model.preset.name, **figures}
     if out is not None:
         _write(out / "eval.json", dumps(result, indent=2))
+    if stamp:
+        add_metadata(weights_folder(preset), "teacher" if teacher else "student", {"evaluation": figures})
     if report is not None:
         write_report(report, result, album.pictures)
     if json:

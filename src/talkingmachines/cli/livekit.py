@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from talkingmachines.cli.avatar_options import AvatarOptions, takes_avatar_options
 from talkingmachines.cli.console import measured_calls
 from talkingmachines.errors import ConfigError, MissingPackageError
 from talkingmachines.media.files import reason
@@ -16,8 +17,10 @@ SETTINGS = ("LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
 """Where livekit-agents reads its server from; not options, which other users of the machine could read."""
 
 
+@takes_avatar_options
 def livekit(
     *,
+    options: AvatarOptions,
     image: Annotated[Path | None, typer.Option(help="The character; one of the package unless given.")] = None,
     max_calls: Annotated[
         int | None, typer.Option(min=1, help="At the same time. As many as fit this machine, unless given.")
@@ -27,7 +30,6 @@ def livekit(
     ),
     host: Annotated[str, typer.Option(help="Where to answer health checks; 0.0.0.0: everywhere.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of health checks.")] = 8082,
-    preset: Annotated[str, typer.Option(help="A preset's name, or a folder with weights.")] = "pocket",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     log_json: Annotated[bool, typer.Option("--log-json", help="Log JSON lines.")] = False,
 ) -> None:
@@ -38,7 +40,6 @@ def livekit(
         raise MissingPackageError(
             f"a LiveKit worker needs the package {error.name}; run: pip install 'talkingmachines[livekit]'"
         ) from error
-    from talkingmachines.avatar import load
     from talkingmachines.media.image import read_image
     from talkingmachines.server.logs import set_up_logging
     from talkingmachines.server.pictures import LOOKS, bundled_picture
@@ -47,8 +48,8 @@ def livekit(
     if missing := [setting for setting in SETTINGS if not os.environ.get(setting)]:
         raise ConfigError(f"which LiveKit server? Set the environment variables {', '.join(missing)}")
     picture = read_image(image) if image else bundled_picture(LOOKS[0])
-    with Console(stderr=True).status(f"loading {preset}") as status:
-        avatar = load(preset, device=device)
+    with Console(stderr=True).status(f"loading {options.preset}") as status:
+        avatar = options.load(device)
         if max_calls is None:
             status.update("measuring how many calls fit")
             max_calls = measured_calls(avatar)

@@ -187,7 +187,8 @@ def _teacher(job: Run) -> None:
     recipe = TeacherRecipe(shift=sampling.shift)
     model = DiT(job.preset.dit)
     if shard_paths(job.weights, "audio"):
-        load_weights(job.weights, "audio", model.audio_proj)
+        # It stays as it was taught: errors of pictures would make it forget the lips.
+        load_weights(job.weights, "audio", model.audio_proj.requires_grad_(False))
     stage = TeacherStage(model, recipe, batches, trained_vae(job))
     teacher, taken = run_stage(stage, job, learning_rate=1.5e-3, muon=True)
     said = job.metadata(recipe=asdict(recipe), clips=job.clips, **taken)

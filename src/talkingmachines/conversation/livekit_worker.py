@@ -10,7 +10,7 @@ import logging
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from livekit import rtc
@@ -32,6 +32,14 @@ CLOSING = 20.0
 _log = logging.getLogger(__name__)
 
 
+class FramedCharacter(Character, Protocol):
+    """What is needed of an Avatar."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of its pictures."""
+
+
 class AvatarWorker:
     """Takes calls from a LiveKit server, whose address and key livekit-agents reads from the environment.
 
@@ -39,7 +47,9 @@ class AvatarWorker:
     `/worker` how full it is.
     """
 
-    def __init__(self, avatar: Character, image: np.ndarray, max_calls: int, name: str, host: str, port: int) -> None:
+    def __init__(
+        self, avatar: FramedCharacter, image: np.ndarray, max_calls: int, name: str, host: str, port: int
+    ) -> None:
         self._avatar, self._image, self._max_calls = avatar, image, max_calls
         self._answering = 0  # calls that were accepted and do not run yet
         self.server = AgentServer(
@@ -121,9 +131,9 @@ class AvatarCall:
     """
 
     def __init__(
-        self, avatar: Character, image: np.ndarray, room: rtc.Room, agent: str, end: Callable[[str], None]
+        self, avatar: FramedCharacter, image: np.ndarray, room: rtc.Room, agent: str, end: Callable[[str], None]
     ) -> None:
-        self._size, self._room, self._agent, self._end = avatar.size, room, agent, end
+        self._shape, self._room, self._agent, self._end = avatar.shape, room, agent, end
         self._video = AvatarVideo(avatar, image)
         self._runner: AvatarRunner | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -142,8 +152,8 @@ class AvatarCall:
             audio_recv=_receiver(self._room, self._agent),
             video_gen=self._video,
             options=AvatarOptions(
-                video_width=self._size,
-                video_height=self._size,
+                video_width=self._shape[1],
+                video_height=self._shape[0],
                 video_fps=FPS,
                 audio_sample_rate=SAMPLE_RATE,
                 audio_channels=1,

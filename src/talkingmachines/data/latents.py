@@ -197,10 +197,13 @@ def batch_crop(rng: np.random.Generator, face: np.ndarray, crop: int, cells: int
 
 
 def crop_weight(clips: LatentClips, index: int) -> np.ndarray:
-    """[cells, cells]: how much an error counts in each latent cell of a clip: most at the mouth."""
+    """[cells, cells]: how much an error counts in each latent cell of a clip: most at the mouth, then at the eyes."""
     weight = np.ones((clips.cells, clips.cells), np.float32)
-    for name, value in (("face", 3.0), ("mouth", 12.0)):
-        weight[_box_cells(clips.arrays[name][index], clips.cells)] = value
+    face, mouth = clips.arrays["face"][index], clips.arrays["mouth"][index]
+    x0, y0, x1, y1 = face
+    eyes = np.array([x0, y0 + 0.18 * (y1 - y0), x1, y0 + 0.5 * (y1 - y0)])
+    for box, value in ((face, 3.0), (eyes, 6.0), (mouth, 12.0)):
+        weight[_box_cells(box, clips.cells)] = value
     return weight
 
 

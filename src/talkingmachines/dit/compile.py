@@ -56,7 +56,7 @@ class CudaGraphs:
 
 @dataclass(frozen=True)
 class _Recorded:
-    """One step's pass. x, cond.audio: where the input of a replay goes; the rest of cond is the call's own."""
+    """One step's pass. x, cond.of_chunk(): where the input of a replay goes; the rest of cond is the call's own."""
 
     x: Tensor
     cond: PreparedConditioning
@@ -66,8 +66,8 @@ class _Recorded:
 class RecordedDiT:
     """A FewStepDiT for one call: once the window is full, its passes are recorded and from then on replayed.
 
-    Implements flow.chunk.ChunkModel. From then on only x and the audio change, and where the cache lies is always the
-    same. A replay is given the same cache and the same conditioning but for the audio, or an assertion fails. What it
+    Implements flow.chunk.ChunkModel. From then on only x and what is of the chunk change, and where the cache lies is
+    always the same. A replay is given the same cache and else the same conditioning, or an assertion fails. What it
     returns is overwritten by the next replay of the step.
     """
 
@@ -91,14 +91,14 @@ class RecordedDiT:
         kept = self._recorded[step]
         assert cond.latents.data_ptr() == kept.cond.latents.data_ptr(), "recorded for another call"
         kept.x.copy_(x)
-        for layer, heard in zip(kept.cond.audio, cond.audio, strict=True):
-            for place, fresh in zip(layer, heard, strict=True):
-                place.copy_(fresh)
+        for place, fresh in zip(kept.cond.of_chunk(), cond.of_chunk(), strict=True):
+            place.copy_(fresh)
         return kept.run()
 
     def _record_pass(self, x: Tensor, step: int, cond: PreparedConditioning, caches: Sequence[KVCache]) -> _Recorded:
         own_x, audio = _place_for(x), tuple((_place_for(keys), _place_for(values)) for keys, values in cond.audio)
-        own = replace(cond, audio=audio)
+        heard, previous = (tensor if tensor is None else _place_for(tensor) for tensor in (cond.heard, cond.previous))
+        own = replace(cond, audio=audio, heard=heard, previous=previous)
         return _Recorded(own_x, own, self._record(lambda: self._model(own_x, step, own, caches)))
 
 

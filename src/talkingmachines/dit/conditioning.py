@@ -1,6 +1,6 @@
 """What the DiT is given beside the noisy latents."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ class Conditioning:
     """B batch, C latent channels, F latent frames, H W latent rows and columns, h w token rows and columns.
 
     latents: [B, C, F, H, W]; mask: [B, mask_channels, F, H, W], 1 where the latent frame is given in `latents`.
+    previous: [B, C, F, H, W], for each frame the last one that is known already: the one before its window, or before
+    its chunk; the picture at the beginning. For models that are configured for it.
     text: [B, length, dim], image: [B, tokens, dim]: needed if configured.
     audio: None skips the audio layers: the base model, unconditional for guidance on audio.
     mode: [B, F] long, 0 listening, 1 speaking; None adds nothing to the audio tokens.
@@ -31,6 +33,7 @@ class Conditioning:
     audio: AudioWindows | None = None
     mode: Tensor | None = None
     face_mask: Tensor | None = None
+    previous: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,9 @@ class PreparedContext:
 class PreparedConditioning:
     """A Conditioning with all computed that does not depend on the noisy latents or sigma; see DiT.prepare.
 
-    audio: the keys and values of each layer, [B * F, A, N, K], empty without audio. face_mask: [B, 1, h * w, 1] or
-    None. visible: bool [L, L], which keys (columns) each query sees in self-attention; None is all.
+    audio: the keys and values of each layer, [B * F, A, N, K], empty without audio. heard: what the refiner makes of
+    the audio, see Refiner.listen. face_mask: [B, 1, h * w, 1] or None. visible: bool [L, L], which keys (columns)
+    each query sees in self-attention; None is all.
     """
 
     latents: Tensor
@@ -56,6 +60,13 @@ class PreparedConditioning:
     audio: tuple[KeyValue, ...]
     face_mask: Tensor | None
     visible: Tensor | None = None
+    heard: Tensor | None = None
+    previous: Tensor | None = None
+
+    def of_chunk(self) -> list[Tensor]:
+        """All that differs from chunk to chunk of a call."""
+        tensors = [tensor for key_value in self.audio for tensor in key_value]
+        return tensors + [tensor for tensor in (self.heard, self.previous) if tensor is not None]
 
 
 @dataclass(frozen=True)
@@ -87,7 +98,9 @@ def still_conditioning(
     latents = reference[:, :, None].expand(B, C, num_latents, H, W)
     if known is not None:
         latents = torch.cat([known, latents[:, :, count:]], 2)
-    return given_conditioning(latents, count, mask_channels, audio, mode, face_mask)
+    previous = reference[:, :, None] if known is None else known[:, :, -1:]
+    cond = given_conditioning(latents, count, mask_channels, audio, mode, face_mask)
+    return replace(cond, previous=previous.expand(B, C, num_latents, H, W))
 
 
 def given_conditioning(

@@ -10,7 +10,7 @@ from talkingmachines.errors import ConfigError
 def _require_positive(config: object) -> None:
     for field in fields(config):  # type: ignore[arg-type]
         value = getattr(config, field.name)
-        if isinstance(value, int | float) and value <= 0:
+        if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
             raise ConfigError(f"{type(config).__name__}.{field.name} must be positive, got {value}")
 
 
@@ -63,7 +63,7 @@ class RefinerConfig:
     """width: channels of the convolutions; layers: residual pairs of them; features: channels the tokens add."""
 
     width: int = 64
-    layers: int = 2
+    layers: int = 3
     features: int = 32
 
     def __post_init__(self) -> None:
@@ -74,9 +74,10 @@ class RefinerConfig:
 class DiTConfig:
     """patch: tokens per (latent frame, row, column). prediction: what the head's output means, see DiT.
 
-    refiner: for patches of many cells; see Refiner. reference: what the conditioning latents hold in frames that are
-    not given: the picture's latent again ("repeated"), or what follows a picture that is shown once ("once"), as in
-    Wan2.1: the latents of a video of zeros.
+    refiner: for patches of many cells; see Refiner. previous: whether the model is also given the latent frame before
+    those that it makes, see Conditioning, so that they go on from it. reference: what the conditioning latents hold in
+    frames that are not given: the picture's latent again ("repeated"), or what follows a picture that is shown once
+    ("once"), as in Wan2.1: the latents of a video of zeros.
     """
 
     width: int
@@ -91,6 +92,7 @@ class DiTConfig:
     image: ImageConfig | None = None
     audio: AudioConfig | None = None
     refiner: RefinerConfig | None = None
+    previous: bool = False
     prediction: Literal["velocity", "x0"] = "velocity"
     reference: Literal["repeated", "once"] = "repeated"
     eps: float = 1e-6
@@ -119,8 +121,8 @@ class DiTConfig:
 
     @property
     def in_channels(self) -> int:
-        """Noisy latents, mask, conditioning latents."""
-        return 2 * self.latent_channels + self.mask_channels
+        """Noisy latents, mask, conditioning latents, perhaps the previous ones."""
+        return (3 if self.previous else 2) * self.latent_channels + self.mask_channels
 
     @property
     def out_channels(self) -> int:

@@ -33,7 +33,14 @@ SILENT = (
     "audio_cross_attn.proj.weight",
     "audio_mode.weight",
     "refiner.conv_out.weight",
+    "refiner.conv_out.bias",
     "refiner.gated_out.weight",
+    "refiner.gated_out.bias",
+    "refiner.keep.weight",
+    "refiner.keep.bias",
+    "refiner.skip.weight",
+    "refiner.skip.bias",
+    "refiner.hear.2.weight",
 )
 """Weights that begin at zero, so that a fresh layer changes nothing."""
 
@@ -103,7 +110,7 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.layers))
         self.head = Head(config, config.patch[0] * config.patch[1] * config.patch[2])
         if config.refiner:
-            self.refiner = Refiner(config.refiner, config.out_channels, config.latent_channels)
+            self.refiner = Refiner(config)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -151,7 +158,10 @@ class DiT(nn.Module):
             assert F % chunk == 0, f"{F} latent frames are not whole chunks of {chunk}"
             visible = sparse_causal_mask(F // chunk, chunk * h * w, cond.latents.device)
         context = context or self.prepare_context(cond)
-        return PreparedConditioning(cond.latents, cond.mask, rope, context, self._audio(cond, F), face_mask, visible)
+        previous = cond.previous if self.config.previous else None
+        assert not self.config.previous or previous is not None, "this model needs the previous latents"
+        audio, heard = self._audio(cond, F)
+        return PreparedConditioning(cond.latents, cond.mask, rope, context, audio, face_mask, visible, heard, previous)
 
     def prepare_sigma(self, sigma: Tensor) -> PreparedSigma:
         """What the layers make of sigma [B]: once for all passes at it."""
@@ -171,14 +181,16 @@ class DiT(nn.Module):
             image = tuple(block.cross_attn.image_key_value(tokens) for block in self._layers())
         return PreparedContext(text, image)
 
-    def _audio(self, cond: Conditioning, num_latents: int) -> tuple[KeyValue, ...]:
+    def _audio(self, cond: Conditioning, num_latents: int) -> tuple[tuple[KeyValue, ...], Tensor | None]:
+        """Keys and values of each layer, and what the refiner hears."""
         if cond.audio is None:
-            return ()
+            return (), None
         assert cond.audio.num_latents == num_latents, (cond.audio.num_latents, num_latents)
         tokens_BFAD = self.audio_proj(cond.audio)
         if cond.mode is not None:
             tokens_BFAD = tokens_BFAD + self.audio_mode(cond.mode)[:, :, None]
-        return tuple(block.audio_cross_attn.key_value(tokens_BFAD) for block in self._layers())
+        heard = self.refiner.listen(tokens_BFAD) if self.config.refiner else None
+        return tuple(block.audio_cross_attn.key_value(tokens_BFAD) for block in self._layers()), heard
 
     def embed_time(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """sigma [B] -> the time embedding [B, D] and the modulation of the layers [B, 6, D], both float32."""
@@ -223,12 +235,12 @@ class DiT(nn.Module):
         cells = rearrange(patches, "b (f h w) (p q c) -> b c f (h p) (w q)", f=F, h=H // p, w=W // q, p=p, q=q)
         if not self.config.refiner:
             return cells
-        output = cells[:, : self.config.latent_channels]
-        return output + self.refiner(cells, x, cond.latents).to(x.dtype)
+        return self.refiner(cells, x, sigma.sigma, cond).to(x.dtype)
 
     def _embed(self, x: Tensor, cond: PreparedConditioning) -> Tensor:
         """Tokens [B, L, D]."""
-        pixels = torch.cat([x, cond.mask.to(x.dtype), cond.latents.to(x.dtype)], 1)
+        given = [cond.latents] if cond.previous is None else [cond.latents, cond.previous]
+        pixels = torch.cat([x, cond.mask.to(x.dtype), *(latents.to(x.dtype) for latents in given)], 1)
         # The convolution does not overlap, so it is a linear layer on patches, which is faster.
         p, q = self.config.patch[1:]
         patches = rearrange(pixels, "b c f (h p) (w q) -> b (f h w) (c p q)", p=p, q=q)

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from talkingmachines.dit.config import RefinerConfig
+from talkingmachines.dit.conditioning import PreparedConditioning
+from talkingmachines.dit.config import DiTConfig
 from talkingmachines.dit.layers import compute_dtype
 
 
@@ -30,31 +31,65 @@ class ResidualConv(nn.Module):
 
 
 class Refiner(nn.Module):
-    """What the tokens said, the noisy and the conditioning latents -> what is added to the output.
+    """What the tokens said, the noisy and the given latents, and the audio -> the network's output in every cell.
 
-    Its second path multiplies: values read from the latents by gates read from all. Moving a part of the picture a
-    little, and letting more of the noisy latents through the less noise they have, are products, not sums.
-    A fresh one adds nothing.
+    What multiplies, beside what adds: values read from the latents by gates read from all, what the tokens said by
+    how much of it is kept, the noisy latents by how much of them is let through, all features by what is heard.
+    Moving a part of the picture a little, letting more of the noise through the less there is of it, opening the mouth
+    where there is one: these are products, not sums.
+    A fresh one gives back what the tokens said.
     """
 
-    def __init__(self, config: RefinerConfig, told: int, latents: int) -> None:
+    def __init__(self, config: DiTConfig) -> None:
         super().__init__()
-        width, values = config.width, 2 * config.width
-        self.conv_in = nn.Conv2d(told + 2 * latents, width, 3, padding=1)
-        self.layers = nn.ModuleList(ResidualConv(width) for _ in range(config.layers))
+        assert config.refiner is not None
+        latents, width, values = config.latent_channels, config.refiner.width, 2 * config.refiner.width
+        self.latents, self.patch = latents, config.patch[1:]
+        seen = (3 if config.previous else 2) * latents
+        self.conv_in = nn.Conv2d(seen + config.out_channels, width, 3, padding=1)
+        self.layers = nn.ModuleList(ResidualConv(width) for _ in range(config.refiner.layers))
         self.conv_out = nn.Conv2d(width, latents, 3, padding=1)
-        self.values = nn.Conv2d(2 * latents, values, 3, padding=1)
+        self.values = nn.Conv2d(seen, values, 3, padding=1)
         self.gates = nn.Conv2d(width, values, 1)
         self.gated_out = nn.Conv2d(values, latents, 3, padding=1)
+        self.keep = nn.Conv2d(width, latents, 1)
+        self.skip = nn.Conv2d(width, latents, 1)
+        if config.audio:
+            told = config.audio.context_tokens * config.audio.width
+            self.hear = nn.Sequential(nn.Linear(told, width), nn.SiLU(), nn.Linear(width, 4 * width))
 
-    def forward(self, told: Tensor, x: Tensor, given: Tensor) -> Tensor:
-        """told [B, told, F, H, W]; x and given, noisy and conditioning latents, and the result [B, C, F, H, W]."""
-        frames, dtype = x.shape[2], compute_dtype(x)
-        cells = torch.cat([x.to(dtype), given.to(dtype), told.to(dtype)], 1)
+    def listen(self, tokens_BFAD: Tensor) -> Tensor:
+        """What is made of the audio tokens, [B * F, 4 * width]: scale and shift, before the layers and after."""
+        return self.hear(tokens_BFAD.flatten(0, 1).flatten(1))
+
+    def forward(self, told: Tensor, x: Tensor, sigma: Tensor, cond: PreparedConditioning) -> Tensor:
+        """told [B, out_channels, F, H, W]; x, latents noisy at sigma [B] or [1], and the result [B, C, F, H, W]."""
+        frames, dtype, C = x.shape[2], compute_dtype(x), self.latents
+        # Of the frame before, what has changed since the picture: nothing while all is still.
+        given = [cond.latents] if cond.previous is None else [cond.latents, cond.previous - cond.latents]
+        seen = [x, *given]
+        cells = torch.cat([part.to(dtype) for part in [*seen, told]], 1)
         cells = cells.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        h = self.conv_in(cells)
+        h = self._hear(self.conv_in(cells), cond, 0)
         for layer in self.layers:
             h = layer(h)
-        h = F.silu(h)
-        gated = self.values(cells[:, : 2 * x.shape[1]]) * self.gates(h)
-        return (self.conv_out(h) + self.gated_out(gated)).unflatten(0, (-1, frames)).transpose(1, 2)
+        h = F.silu(self._hear(h, cond, 1))
+        gated = self.values(cells[:, : len(seen) * C]) * self.gates(h)
+        kept = cells[:, -told.shape[1] :][:, :C] * (1 + self.keep(h))
+        # What has changed since the picture, and the noise: all there is to see of it where there is little noise.
+        clean = (1 - sigma).to(dtype).view(-1, 1, 1, 1).expand(len(x), 1, 1, 1).repeat_interleave(frames, 0)
+        skipped = (cells[:, :C] - clean * cells[:, C : 2 * C]) * self.skip(h)
+        return (kept + skipped + self.conv_out(h) + self.gated_out(gated)).unflatten(0, (-1, frames)).transpose(1, 2)
+
+    def _hear(self, h: Tensor, cond: PreparedConditioning, place: int) -> Tensor:
+        """h [B * F, width, H, W], scaled and shifted by the audio where the face mask lets it be heard."""
+        if cond.heard is None:
+            return h
+        scale, shift = cond.heard.to(h.dtype)[..., None, None].chunk(4, 1)[2 * place : 2 * place + 2]
+        change = h * scale + shift
+        if cond.face_mask is None:
+            return h + change
+        B, F_ = len(cond.face_mask), len(h) // len(cond.face_mask)
+        rows, columns = (size // step for size, step in zip(h.shape[-2:], self.patch, strict=True))
+        mask = cond.face_mask.to(h.dtype).view(B, 1, rows, columns).repeat_interleave(F_, 0)
+        return h + F.interpolate(mask, h.shape[-2:]) * change

@@ -47,8 +47,11 @@ def _refiner_flops(config: DiTConfig, cells: int) -> int:
     if config.refiner is None:
         return 0
     width, C = config.refiner.width, config.latent_channels
-    nine = (config.out_channels + 2 * C) * width + 2 * config.refiner.layers * width**2 + width * C + 6 * width * C
-    return 2 * cells * (9 * nine + 2 * width**2)
+    seen = config.in_channels - config.mask_channels
+    nine = (
+        (config.out_channels + seen) * width + 2 * config.refiner.layers * width**2 + width * C + 2 * width * (seen + C)
+    )
+    return 2 * cells * (9 * nine + 2 * width**2 + 2 * width * C)
 
 
 def parameters_of(config: DiTConfig) -> int:

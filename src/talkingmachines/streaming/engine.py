@@ -45,8 +45,8 @@ class Call:
 
     audio: what it hears. generator: of its noise. cache: what its chunks see of earlier ones. opening, going_on: the
     picture as chunk 0 and as every later chunk is given it. context: of text and picture tokens. decoder: what the
-    autoencoder's decoder keeps, a state of its own kind; None before chunk 0. recorded: its passes, where they are
-    replayed.
+    autoencoder's decoder keeps, a state of its own kind; None before chunk 0. previous: the last latent frame made
+    [1, C, 1, h, w], for students that go on from it. recorded: its passes, where they are replayed.
     """
 
     audio: AudioStream
@@ -56,6 +56,7 @@ class Call:
     going_on: Conditioning
     context: PreparedContext
     decoder: Any = None
+    previous: Tensor | None = None
     recorded: RecordedDiT | None = None
 
     @property
@@ -225,14 +226,18 @@ class Engine:
             )
             caches = [call.cache for call in calls]
             model = self.model_for(calls)
-            return denoise_chunk(model, self._sent(torch.cat(noise, 1)), self._model.sigmas, cond, caches)[-1]
+            made = denoise_chunk(model, self._sent(torch.cat(noise, 1)), self._model.sigmas, cond, caches)[-1]
+        if self.student.config.previous:
+            for call, latents in zip(calls, made, strict=True):
+                call.previous = latents[None, :, -1:]
+        return made
 
     def model_for(self, calls: Sequence[Call]) -> ChunkModel[PreparedConditioning, KVCache]:
         """What a pass of these calls goes through."""
         return (calls[0].recorded if len(calls) == 1 else None) or self._model
 
     def _conditioning(self, calls: list[Call], heard: list[ChunkAudio]) -> Conditioning:
-        given = [call.going_on if call.chunk else call.opening for call in calls]
+        given = [self._shown(call) for call in calls]
         audio = AudioWindows(
             self._sent(torch.cat([one.windows.first for one in heard])),
             self._sent(torch.cat([one.windows.rest for one in heard])),
@@ -242,7 +247,17 @@ class Engine:
             return replace(given[0], audio=audio, mode=modes)
         latents, mask = torch.cat([one.latents for one in given]), torch.cat([one.mask for one in given])
         faces = torch.cat([one.face_mask for one in given if one.face_mask is not None])
-        return Conditioning(latents, mask, audio=audio, mode=modes, face_mask=faces)
+        before = [one.previous for one in given if one.previous is not None]
+        previous = torch.cat(before) if before else None
+        return Conditioning(latents, mask, audio=audio, mode=modes, face_mask=faces, previous=previous)
+
+    @staticmethod
+    def _shown(call: Call) -> Conditioning:
+        if not call.chunk:
+            return call.opening
+        if call.previous is None:
+            return call.going_on
+        return replace(call.going_on, previous=call.previous.expand_as(call.going_on.latents))
 
     def _sent(self, tensor: Tensor) -> Tensor:
         """On the student's device, without waiting for what it has still to do."""

@@ -95,7 +95,7 @@ class DistillStage:
         dmd = self._matching(window, learnt, generator)
         pair = {name.removeprefix("pair_"): tensor for name, tensor in batch.items() if name.startswith("pair_")}
         at = int(torch.randint(self.chunk.steps, (), generator=generator))
-        again, made = regression(self.student, self.chunk, pair, at, self.real.recipe.motion_std)
+        again, made = regression(self.student, self.chunk, pair, at, self.real.recipe.motion_std, generator)
         seen = self.watch.see(window, pair, made)
         return {"loss": self.recipe.dmd * dmd + self.recipe.regression * again, "dmd": dmd, "regression": again} | seen
 

@@ -4,7 +4,7 @@ B batch, C latent channels, F latent frames, h w latent rows and columns, A audi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from talkingmachines.vae.pixels import to_pixels
 
 Batch = dict[str, Tensor]
 SCENE = ("latents", "reference", "features", "modes")
+UNCERTAINTY = 0.1
+"""Standard deviation, in latents, of what a student's frames miss, about."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,13 @@ class Scene:
         ends = range(chunk - 1, num_latents(features.shape[1]) + chunk, chunk)
         return cls(batch["latents"], batch["reference"], batch["modes"], audio_windows(features, window, ends))
 
-    def conditioning(self, mask_channels: int, frames: Sequence[int]) -> Conditioning:
-        """Of latent frames `frames`, of which only frame 0, the picture, is given."""
+    def conditioning(self, mask_channels: int, frames: Sequence[int], chunk: int, before: Tensor) -> Conditioning:
+        """Of latent frames `frames`, in chunks of `chunk`, of which only frame 0, the picture, is given.
+
+        before: latents [B, C, F, h, w] of the call from its beginning, with all that `frames` go on from.
+        """
         known = self.reference[:, :, None] if frames[0] == 0 else None
-        return still_conditioning(
+        cond = still_conditioning(
             self.reference,
             len(frames),
             mask_channels,
@@ -51,11 +56,17 @@ class Scene:
             self.audio.of(frames),
             self.modes[:, list(frames)],
         )
+        return replace(cond, previous=before[:, :, [max(0, frame // chunk * chunk - 1) for frame in frames]])
 
 
 def few_steps(model: DiT, chunk: ChunkConfig, scene: Scene) -> FewStepDiT:
     """The student as it is served, at the size of the scene."""
     return FewStepDiT(model, chunk.sigmas, chunk.window, chunk.frames, *scene.reference.shape[2:])
+
+
+def uncertain(latents: Tensor, generator: torch.Generator) -> Tensor:
+    """Latents that a chunk goes on from, as noisy as the student's own: so that their errors are not copied on."""
+    return latents + UNCERTAINTY * torch.randn(latents.shape, generator=generator).to(latents)
 
 
 def window_estimate(
@@ -69,7 +80,10 @@ def window_estimate(
     sigma = chunk.sigmas[step].to(latents).view(1)
     noise = torch.randn(latents.shape, generator=generator).to(latents)
     x = add_noise(latents, noise, sigma) if step else noise
-    cond = model.prepare(scene.conditioning(model.config.mask_channels, frames), chunk=chunk.frames)
+    before = uncertain(scene.latents, generator)
+    cond = model.prepare(
+        scene.conditioning(model.config.mask_channels, frames, chunk.frames, before), chunk=chunk.frames
+    )
     return x0_from_velocity(x, model(x, sigma, cond), sigma)
 
 
@@ -90,7 +104,8 @@ def rollout(
         frames = range(index * chunk.frames, (index + 1) * chunk.frames)
         noise = torch.randn(chunk.steps, B, C, chunk.frames, h, w, generator=generator).to(scene.reference)
         with torch.set_grad_enabled(torch.is_grad_enabled() and index >= chunks - learn):
-            cond = model.prepare(scene.conditioning(model.config.mask_channels, frames))
+            before = torch.cat(made, 2) if made else scene.reference[:, :, None]
+            cond = model.prepare(scene.conditioning(model.config.mask_channels, frames, chunk.frames, before))
             estimates = denoise_chunk(student, noise, chunk.sigmas, cond, caches)
         made.append(estimates[-1].detach())
         if index >= chunks - learn:

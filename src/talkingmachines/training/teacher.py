@@ -55,6 +55,7 @@ class TeacherStage:
         B, _, F, H, W = latents.shape
         given = (torch.arange(F, device=latents.device) < batch["known"][:, None]).to(latents)
         given = given[:, None, :, None, None]
+        last = latents[torch.arange(B, device=latents.device), :, batch["known"] - 1]
         face_mask = None
         if heard is not None:
             face_mask = heard.to(latents)[:, None, None].expand(B, H // config.patch[1], W // config.patch[2])
@@ -64,6 +65,7 @@ class TeacherStage:
             audio=audio_windows(batch["features"], config.audio.window),
             mode=batch["modes"],
             face_mask=face_mask,
+            previous=last[:, :, None].expand_as(latents),
         )
 
     def losses(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:

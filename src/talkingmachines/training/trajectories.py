@@ -21,7 +21,7 @@ from talkingmachines.flow.path import x0_from_velocity
 from talkingmachines.flow.sampler import sample
 from talkingmachines.flow.schedule import sampling_sigmas
 from talkingmachines.precision import fast_autocast
-from talkingmachines.training.rollout import Scene, call_grid
+from talkingmachines.training.rollout import Scene, call_grid, uncertain
 from talkingmachines.training.teacher import TeacherStage
 from talkingmachines.vae.model import CausalVAE
 
@@ -140,7 +140,7 @@ class StartStage:
     def losses(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         assert isinstance(self.model, DiT)
         step = int(torch.randint(self.chunk.steps, (), generator=generator))
-        return {"loss": regression(self.model, self.chunk, batch, step, self.motion_std)[0]}
+        return {"loss": regression(self.model, self.chunk, batch, step, self.motion_std, generator)[0]}
 
     def sample_grid(self, model: nn.Module) -> np.ndarray:
         assert isinstance(model, DiT)
@@ -148,14 +148,17 @@ class StartStage:
 
 
 def regression(
-    model: DiT, chunk: ChunkConfig, batch: dict[str, Tensor], step: int, motion_std: float
+    model: DiT, chunk: ChunkConfig, batch: dict[str, Tensor], step: int, motion_std: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Error of x0 at one step, all chunks of a window at once under the sparse mask, against the teacher's clip; x0."""
     assert model.config.audio is not None
     scene = Scene.of(batch, model.config.audio.window, chunk.frames)
     points, sigma = batch["points"], chunk.sigmas[step].to(batch["points"]).view(1)
     frames = range(points.shape[3])
-    cond = model.prepare(scene.conditioning(model.config.mask_channels, frames), chunk=chunk.frames)
+    before = uncertain(points[-1], generator)
+    cond = model.prepare(
+        scene.conditioning(model.config.mask_channels, frames, chunk.frames, before), chunk=chunk.frames
+    )
     made = x0_from_velocity(points[step], model(points[step], sigma, cond).float(), sigma)
     return weighted_square(made - points[-1], batch["weight"], 1) / motion_std**2, made
 

@@ -1,0 +1,163 @@
+"""In a real browser: how soon an answer stops when somebody speaks into it, and what calls without goodbye leave."""
+
+import base64
+import contextlib
+import io
+import json
+import os
+import re
+import signal
+import time
+import urllib.request
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_browser import CHROMIUM, called, in_a_call, sync_api, write_wav
+
+from talkingmachines.evaluation.reader import load_reader
+from talkingmachines.evaluation.scores import CLOSED_THRESHOLD
+from talkingmachines.media.audio import read_audio
+from talkingmachines.types import SAMPLE_RATE
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="no /usr/bin/chromium: apt-get install chromium"),
+]
+
+WATCH = """
+window.told = []; window.loud = []; window.shots = [];
+const make = RTCPeerConnection.prototype.createDataChannel;
+RTCPeerConnection.prototype.createDataChannel = function (...given) {
+  const channel = make.apply(this, given);
+  channel.addEventListener("message", ({ data }) => {
+    let type;
+    try { type = JSON.parse(data).type; } catch { return; }
+    if (!/speaking|interrupted/.test(type)) return;
+    window.told.push([performance.now(), type]);
+    if (type === "user-started-speaking") for (let wait = 100; wait <= 1200; wait += 100) setTimeout(shoot, wait);
+  });
+  return channel;
+};
+function shoot() {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 256, height: 256 });
+  canvas.getContext("2d").drawImage(document.getElementById("face"), 0, 0, 256, 256);
+  window.shots.push([performance.now(), canvas.toDataURL("image/png")]);
+}
+window.listen = async () => {
+  const context = new AudioContext();
+  await context.resume();
+  const analyser = Object.assign(context.createAnalyser(), { fftSize: 512 });
+  context.createMediaStreamSource(document.getElementById("face").srcObject).connect(analyser);
+  const buffer = new Float32Array(512);
+  setInterval(() => {
+    analyser.getFloatTimeDomainData(buffer);
+    window.loud.push([performance.now(), Math.hypot(...buffer) / Math.sqrt(512)]);
+  }, 10);
+};
+"""
+
+
+def write_conversation(path: Path) -> None:
+    """A question after 6 s, and another sentence 4.5 s after its end, when the answer is under way."""
+    folder = Path(str(files("talkingmachines") / "assets" / "recordings"))
+    question, other = (read_audio(file)[: 4 * SAMPLE_RATE] for file in sorted(folder.glob("en-*.flac"))[:2])
+    pauses = [np.zeros(round(seconds * SAMPLE_RATE), np.float32) for seconds in (6, 4.5, 60)]
+    write_wav(path, np.concatenate([pauses[0], question, pauses[1], other, pauses[2]]))
+
+
+@pytest.mark.timeout(300)
+def test_speaking_into_an_answer(tmp_path: Path) -> None:
+    """The figures are printed: pytest -s."""
+    conversation = tmp_path / "conversation.wav"
+    write_conversation(conversation)
+    with called("--voice", "local", "--max-calls", "1") as (link, _), in_a_call(link, conversation, WATCH) as page:
+        page.evaluate("window.listen()")
+        page.wait_for_timeout(28_000)
+        told, loud, shots = (page.evaluate(f"window.{name}") for name in ("told", "loud", "shots"))
+    figures = figures_of(told, loud, shots)
+    print(json.dumps(figures, indent=2))
+    assert figures["sound_stops_ms"] <= 200
+    assert figures["mouth_last_open_ms"] <= 600
+
+
+def figures_of(told: list, loud: list, shots: list) -> dict:
+    """Of the first time that the user began to speak while the character was speaking."""
+    speaking, began = False, None
+    for at, kind in told:
+        if kind == "user-started-speaking" and speaking:
+            began = at
+            break
+        speaking = kind == "bot-started-speaking" or (speaking and kind != "bot-stopped-speaking")
+    assert began is not None, f"nobody spoke into an answer: {told}"
+    sounding = [at for at, level in loud if began - 1000 < at < began + 3000 and level > 0.01]
+    assert sounding and sounding[0] < began, "the character was not heard before"
+    pictures = [(at - began, data) for at, data in shots if 0 < at - began < 1300]
+    openings = load_reader().read(np.stack([pixels_of(data) for _, data in pictures]))["mouth_open"]
+    still_open = [at for (at, _), opening in zip(pictures, openings, strict=True) if opening >= CLOSED_THRESHOLD]
+    return {
+        "sound_stops_ms": round(max(0.0, sounding[-1] - began)),
+        "mouth_last_open_ms": round(max(still_open, default=0.0)),
+        "openings": [round(float(opening), 2) for opening in openings],
+    }
+
+
+def pixels_of(address: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).convert("RGB"))
+
+
+GRACE = 15
+"""Seconds for which a place is kept for a caller whose line was lost."""
+
+
+@pytest.mark.timeout(400)
+def test_calls_dropped_without_goodbye_leave_nothing(tmp_path: Path) -> None:
+    """Eleven browsers are killed in the middle of a call. The first one is for what is loaded once.
+
+    The figures are printed: pytest -s.
+    """
+    silence = tmp_path / "silence.wav"
+    write_wav(silence, np.zeros(60 * SAMPLE_RATE, np.float32))
+    with called("--voice", "echo", "--max-calls", "3") as (link, pid):
+        abandoned_call(link, silence)
+        wait_until_alone(link)
+        before = held_by(pid)
+        for _ in range(10):
+            abandoned_call(link, silence)
+        wait_until_alone(link)
+        after = held_by(pid)
+    print(json.dumps({"before": before, "after": after}, indent=2))
+    assert after["threads"] <= before["threads"] and after["files"] <= before["files"]
+    assert after["megabytes"] < 1.05 * before["megabytes"]
+
+
+def abandoned_call(link: str, sound: Path) -> None:
+    with pytest.raises(sync_api.Error), in_a_call(link, sound, "") as page:
+        page.wait_for_timeout(2000)
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if str(sound).encode() in (folder / "cmdline").read_bytes():
+                    os.kill(int(folder.name), signal.SIGKILL)
+        page.wait_for_timeout(1000)
+
+
+def wait_until_alone(link: str) -> None:
+    for _ in range(2 * GRACE):
+        time.sleep(1)
+        metrics = urllib.request.urlopen(f"{link}metrics", timeout=10).read().decode()
+        if re.search(r"^talkingmachines_calls 0", metrics, re.M):
+            time.sleep(2)
+            return
+    raise AssertionError("a call goes on")
+
+
+def held_by(pid: int) -> dict[str, int]:
+    process = Path("/proc") / str(pid)
+    resident = int((process / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "threads": len(list((process / "task").iterdir())),
+        "files": len(list((process / "fd").iterdir())),
+        "megabytes": resident // 1_000_000,
+    }
