@@ -60,22 +60,22 @@ window.listen = async () => {
 """
 
 
-def write_conversation(path: Path) -> None:
-    """A question after 6 s, and another sentence 4.5 s after its end, when the answer is under way."""
+def write_interruption(path: Path) -> None:
+    """A sentence that begins 2.5 s after the call, in the midst of the greeting."""
     folder = Path(str(files("talkingmachines") / "assets" / "recordings"))
-    question, other = (read_audio(file)[: 4 * SAMPLE_RATE] for file in sorted(folder.glob("en-*.flac"))[:2])
-    pauses = [np.zeros(round(seconds * SAMPLE_RATE), np.float32) for seconds in (6, 4.5, 60)]
-    write_wav(path, np.concatenate([pauses[0], question, pauses[1], other, pauses[2]]))
+    sentence = read_audio(sorted(folder.glob("en-*.flac"))[0])[: 4 * SAMPLE_RATE]
+    before, after = (np.zeros(round(seconds * SAMPLE_RATE), np.float32) for seconds in (2.5, 30))
+    write_wav(path, np.concatenate([before, sentence, after]))
 
 
 @pytest.mark.timeout(300)
 def test_speaking_into_an_answer(tmp_path: Path) -> None:
     """The figures are printed: pytest -s."""
-    conversation = tmp_path / "conversation.wav"
-    write_conversation(conversation)
-    with called("--voice", "local", "--max-calls", "1") as (link, _), in_a_call(link, conversation, WATCH) as page:
+    sentence = tmp_path / "sentence.wav"
+    write_interruption(sentence)
+    with called("--voice", "local", "--max-calls", "1") as (link, _), in_a_call(link, sentence, WATCH) as page:
         page.evaluate("window.listen()")
-        page.wait_for_timeout(28_000)
+        page.wait_for_timeout(9_000)
         told, loud, shots = (page.evaluate(f"window.{name}") for name in ("told", "loud", "shots"))
     figures = figures_of(told, loud, shots)
     print(json.dumps(figures, indent=2))
