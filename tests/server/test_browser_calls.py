@@ -1,21 +1,15 @@
-"""In a real browser: how soon an answer stops when somebody speaks into it, and what calls without goodbye leave."""
+"""In a real browser: how soon an answer stops when somebody speaks into it."""
 
 import base64
-import contextlib
 import io
 import json
-import os
-import re
-import signal
-import time
-import urllib.request
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from test_browser import CHROMIUM, called, in_a_call, sync_api, write_wav
+from test_browser import CHROMIUM, called, in_a_call, write_wav
 
 from talkingmachines.evaluation.reader import load_reader
 from talkingmachines.evaluation.scores import CLOSED_THRESHOLD
@@ -106,58 +100,3 @@ def figures_of(told: list, loud: list, shots: list) -> dict:
 
 def pixels_of(address: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).convert("RGB"))
-
-
-GRACE = 15
-"""Seconds for which a place is kept for a caller whose line was lost."""
-
-
-@pytest.mark.timeout(400)
-def test_calls_dropped_without_goodbye_leave_nothing(tmp_path: Path) -> None:
-    """Eleven browsers are killed in the middle of a call. The first one is for what is loaded once.
-
-    The figures are printed: pytest -s.
-    """
-    silence = tmp_path / "silence.wav"
-    write_wav(silence, np.zeros(60 * SAMPLE_RATE, np.float32))
-    with called("--voice", "echo", "--max-calls", "3") as (link, pid):
-        abandoned_call(link, silence)
-        wait_until_alone(link)
-        before = held_by(pid)
-        for _ in range(10):
-            abandoned_call(link, silence)
-        wait_until_alone(link)
-        after = held_by(pid)
-    print(json.dumps({"before": before, "after": after}, indent=2))
-    assert after["threads"] <= before["threads"] and after["files"] <= before["files"]
-    assert after["megabytes"] < 1.05 * before["megabytes"]
-
-
-def abandoned_call(link: str, sound: Path) -> None:
-    with pytest.raises(sync_api.Error), in_a_call(link, sound, "") as page:
-        page.wait_for_timeout(2000)
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if str(sound).encode() in (folder / "cmdline").read_bytes():
-                    os.kill(int(folder.name), signal.SIGKILL)
-        page.wait_for_timeout(1000)
-
-
-def wait_until_alone(link: str) -> None:
-    for _ in range(2 * GRACE):
-        time.sleep(1)
-        metrics = urllib.request.urlopen(f"{link}metrics", timeout=10).read().decode()
-        if re.search(r"^talkingmachines_calls 0", metrics, re.M):
-            time.sleep(2)
-            return
-    raise AssertionError("a call goes on")
-
-
-def held_by(pid: int) -> dict[str, int]:
-    process = Path("/proc") / str(pid)
-    resident = int((process / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return {
-        "threads": len(list((process / "task").iterdir())),
-        "files": len(list((process / "fd").iterdir())),
-        "megabytes": resident // 1_000_000,
-    }
