@@ -1,5 +1,7 @@
 """Small models and their input."""
 
+from dataclasses import replace
+
 import torch
 from random_weights import randomise
 from torch import Tensor
@@ -21,15 +23,13 @@ SMALL = DiTConfig(
     previous=True,
     prediction="x0",
 )
-WAN = DiTConfig(
-    width=48,
-    ffn_width=64,
-    heads=2,
-    layers=2,
-    freq_dim=32,
+WAN = replace(
+    SMALL,
+    refiner=None,
+    previous=False,
+    prediction="velocity",
     text=TextConfig(dim=10, length=5),
     image=ImageConfig(dim=14, tokens=4),
-    audio=AUDIO,
 )
 
 

@@ -32,6 +32,8 @@ def call(student: FewStepDiT, passes: ChunkModel | None = None, B: int = 1, chun
         own = part(cond, chunk)
         if chunk:
             own = replace(own, latents=later.latents, mask=later.mask)
+            if own.previous is not None:  # one frame for all of the chunk, as a call gives it
+                own = replace(own, previous=own.previous[:, :, :1].expand_as(own.latents))
         prepared = student.model.prepare(own, context)
         frames = slice(CHUNK * chunk, CHUNK * (chunk + 1))
         made.append(denoise_chunk(passes or student, noise[:, :, :, frames], SIGMAS, prepared, [cache])[-1])

@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_said() -> None:
         avatar()
     with pytest.raises(CheckpointError, match="hears 12 layers of 16, this speech encoder has 3 of 16"):
         avatar(Encoders(SomeTokens(), speech_encoder(num_hidden_layers=3)))
-    with pytest.raises(ConfigError, match="multiples of 16, got 40x32"):
+    with pytest.raises(ConfigError, match="multiples of 16, got 32 wide and 40 high"):
         Avatar(tiny_wan(), wan_models()[1], wan_models()[0], CPU, encoders=encoders(), shape=(40, 32))
 
 

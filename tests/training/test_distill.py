@@ -29,17 +29,17 @@ def trajectories(tmp_path_factory: pytest.TempPathFactory) -> TrajectoryBatches:
     return TrajectoryBatches(folder, Calls())
 
 
-def teacher_stage() -> TeacherStage:
-    return TeacherStage(model(1).requires_grad_(False), TeacherRecipe(), Calls(), vae())
+def teacher_stage(seed: int = 1) -> TeacherStage:
+    return TeacherStage(model(seed).requires_grad_(False), TeacherRecipe(), Calls(), vae())
 
 
-def build(folder: Path, batches: int, guidance: float = 2.0, teacher: str = "first") -> None:
+def build(folder: Path, batches: int, guidance: float = 2.0, teacher: int = 1, clips: str = "these") -> None:
     build_trajectories(
         folder,
-        teacher_stage(),
+        teacher_stage(teacher),
         Calls(),
         CHUNK,
-        origin={"teacher": teacher, "guidance": guidance},
+        origin={"clips": clips},
         steps=4,
         guidance=guidance,
         batches=batches,
@@ -79,7 +79,9 @@ def test_trajectories_end_in_the_teachers_clip_and_are_made_once(tmp_path: Path)
 def test_clips_of_another_teacher_are_refused(tmp_path: Path) -> None:
     build(tmp_path, 1)
     with pytest.raises(ConfigError, match="another teacher"):
-        build(tmp_path, 1, teacher="second")
+        build(tmp_path, 1, teacher=2)
+    with pytest.raises(ConfigError, match="another teacher"):
+        build(tmp_path, 1, clips="others")
     with pytest.raises(ConfigError, match="another teacher"):
         build(tmp_path, 2, guidance=1.0)
     build(tmp_path, 1)

@@ -7,7 +7,7 @@ import torch
 from distill_models import CELLS, CHUNK, LATENTS, PRESET, Calls, model
 
 from talkingmachines.audio.alignment import audio_windows, frames_in
-from talkingmachines.training.rollout import Scene, rollout, window_estimate
+from talkingmachines.training.rollout import UNCERTAINTY, Scene, rollout, uncertain, window_estimate
 
 
 def scene(heard: int = 12) -> Scene:
@@ -49,6 +49,13 @@ def test_windows_of_some_frames() -> None:
     assert torch.equal(part.first, windows.first) and torch.equal(part.rest, windows.rest[:, [0, 4, 5]])
     later = windows.of([5, 6])
     assert later.first.shape[1] == 0 and later.num_latents == 2
+
+
+def test_the_picture_is_certain_and_later_frames_are_not() -> None:
+    latents = scene().latents
+    seen = uncertain(latents, torch.Generator().manual_seed(0))
+    assert torch.equal(seen[:, :, 0], latents[:, :, 0])
+    assert (seen - latents)[:, :, 1:].std() == pytest.approx(UNCERTAINTY, rel=0.1)
 
 
 def test_gradients_only_where_asked() -> None:

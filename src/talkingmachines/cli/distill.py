@@ -60,8 +60,7 @@ def _trajectories(job: Run, count: int) -> tuple["CallBatches", "TrajectoryBatch
     length = coded.arrays["latents"].shape[1] // chunk.frames * chunk.frames
     heard = DistillRecipe().chunks * chunk.frames
     calls = CallBatches(coded, length, heard, patch, batch=job.batch, seed=job.seed)
-    teacher, said = _model(job, "teacher")
-    stage = TeacherStage(teacher, TeacherRecipe(shift=sampling.shift), calls, trained_vae(job))
+    stage = TeacherStage(_model(job, "teacher"), TeacherRecipe(shift=sampling.shift), calls, trained_vae(job))
     folder = job.folder / "trajectories"
     with progress_bar("the teacher's clips") as update:
         build_trajectories(
@@ -69,7 +68,7 @@ def _trajectories(job: Run, count: int) -> tuple["CallBatches", "TrajectoryBatch
             stage,
             calls,
             chunk,
-            origin={"teacher": said, "clips": job.clips, "batch": job.batch, "seed": job.seed, **asdict(sampling)},
+            origin={"clips": job.clips, "batch": job.batch},
             steps=sampling.steps,
             guidance=sampling.guidance,
             batches=count,
@@ -90,7 +89,7 @@ def _start(job: Run, pairs: "TrajectoryBatches") -> None:
 
     if job.resume and shard_paths(job.weights, "student-start"):
         return
-    model = _model(job, "teacher")[0].requires_grad_(True)
+    model = _model(job, "teacher").requires_grad_(True)
     stage = StartStage(model, job.preset.chunk, pairs, trained_vae(job), TeacherRecipe().motion_std)
     started, taken = run_stage(stage, _part(job, stage.name, START_SHARE), learning_rate=5e-4, muon=True)
     save_weights(job.weights, "student-start", started, job.metadata(**taken), eight_bits=True)
@@ -107,9 +106,9 @@ def _match(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches") -> None:
 
     recipe = DistillRecipe(guidance=job.preset.sampling.guidance)
     stage = DistillStage(
-        _model(job, "student-start")[0].requires_grad_(True),
-        _model(job, "teacher")[0].requires_grad_(True),
-        _model(job, "teacher")[0],
+        _model(job, "student-start").requires_grad_(True),
+        _model(job, "teacher").requires_grad_(True),
+        _model(job, "teacher"),
         job.preset.chunk,
         recipe,
         TeacherRecipe(shift=job.preset.sampling.shift),
@@ -129,10 +128,10 @@ def _part(job: Run, stage: str, share: float) -> Run:
     return replace(job, minutes=job.minutes and share * job.minutes, resume=job.resume and begun)
 
 
-def _model(job: Run, name: str) -> tuple["DiT", dict[str, object]]:
-    """A model of the run, frozen, and what was said of it."""
+def _model(job: Run, name: str) -> "DiT":
+    """A model of the run, frozen."""
     from talkingmachines.dit.model import DiT
 
     model = DiT(job.preset.dit)
-    said = trained(job, name, model)
-    return model.to(job.device).eval().requires_grad_(False), said
+    trained(job, name, model)
+    return model.to(job.device).eval().requires_grad_(False)

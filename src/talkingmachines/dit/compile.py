@@ -7,7 +7,7 @@ chosen elsewhere, and the cache is written in place.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -96,9 +96,7 @@ class RecordedDiT:
         return kept.run()
 
     def _record_pass(self, x: Tensor, step: int, cond: PreparedConditioning, caches: Sequence[KVCache]) -> _Recorded:
-        own_x, audio = _place_for(x), tuple((_place_for(keys), _place_for(values)) for keys, values in cond.audio)
-        heard, previous = (tensor if tensor is None else _place_for(tensor) for tensor in (cond.heard, cond.previous))
-        own = replace(cond, audio=audio, heard=heard, previous=previous)
+        own_x, own = _place_for(x), cond.with_chunk(_place_for)
         return _Recorded(own_x, own, self._record(lambda: self._model(own_x, step, own, caches)))
 
 

@@ -1,5 +1,6 @@
 """What the DiT is given beside the noisy latents."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -67,6 +68,12 @@ class PreparedConditioning:
         """All that differs from chunk to chunk of a call."""
         tensors = [tensor for key_value in self.audio for tensor in key_value]
         return tensors + [tensor for tensor in (self.heard, self.previous) if tensor is not None]
+
+    def with_chunk(self, change: Callable[[Tensor], Tensor]) -> "PreparedConditioning":
+        """With each tensor of `of_chunk` changed."""
+        audio = tuple((change(keys), change(values)) for keys, values in self.audio)
+        heard, previous = (tensor if tensor is None else change(tensor) for tensor in (self.heard, self.previous))
+        return replace(self, audio=audio, heard=heard, previous=previous)
 
 
 @dataclass(frozen=True)

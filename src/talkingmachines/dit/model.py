@@ -158,8 +158,11 @@ class DiT(nn.Module):
             assert F % chunk == 0, f"{F} latent frames are not whole chunks of {chunk}"
             visible = sparse_causal_mask(F // chunk, chunk * h * w, cond.latents.device)
         context = context or self.prepare_context(cond)
-        previous = cond.previous if self.config.previous else None
-        assert not self.config.previous or previous is not None, "this model needs the previous latents"
+        previous = None
+        if self.config.previous:
+            assert cond.previous is not None, "this model needs the previous latents"
+            # One frame stands for many where it is expanded, and a recorded pass needs a place for each.
+            previous = cond.previous.contiguous()
         audio, heard = self._audio(cond, F)
         return PreparedConditioning(cond.latents, cond.mask, rope, context, audio, face_mask, visible, heard, previous)
 

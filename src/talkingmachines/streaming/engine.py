@@ -29,24 +29,22 @@ from talkingmachines.dit.few_steps import FewStepDiT
 from talkingmachines.dit.layers import compute_dtype
 from talkingmachines.dit.model import DiT
 from talkingmachines.flow.chunk import ChunkConfig, ChunkModel, denoise_chunk
+from talkingmachines.media.face import Box
 from talkingmachines.precision import autocast, fast_dtype
 from talkingmachines.streaming.audio import AudioStream, ChunkAudio
 from talkingmachines.streaming.features import FeatureStream, LogMelStream
 from talkingmachines.vae.build import VideoVAE
 from talkingmachines.vae.pixels import to_frames, to_tensor
 
-Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1 in fractions of the picture."""
-
 
 @dataclass
 class Call:
     """All that one call remembers; its size stays the same however long the call lasts.
 
-    audio: what it hears. generator: of its noise. cache: what its chunks see of earlier ones. opening, going_on: the
-    picture as chunk 0 and as every later chunk is given it. context: of text and picture tokens. decoder: what the
-    autoencoder's decoder keeps, a state of its own kind; None before chunk 0. previous: the last latent frame made
-    [1, C, 1, h, w], for students that go on from it. recorded: its passes, where they are replayed.
+    audio: what it hears. generator: of its noise. cache: what its chunks see of earlier ones. opening, going_on: what
+    chunk 0 and the next later chunk are given: the picture, and the last latent frame made for students that go on from
+    it. context: of text and picture tokens. decoder: what the autoencoder's decoder keeps, a state of its own kind;
+    None before chunk 0. recorded: its passes, where they are replayed.
     """
 
     audio: AudioStream
@@ -56,7 +54,6 @@ class Call:
     going_on: Conditioning
     context: PreparedContext
     decoder: Any = None
-    previous: Tensor | None = None
     recorded: RecordedDiT | None = None
 
     @property
@@ -229,7 +226,8 @@ class Engine:
             made = denoise_chunk(model, self._sent(torch.cat(noise, 1)), self._model.sigmas, cond, caches)[-1]
         if self.student.config.previous:
             for call, latents in zip(calls, made, strict=True):
-                call.previous = latents[None, :, -1:]
+                last = latents[None, :, -1:].expand_as(call.going_on.latents)
+                call.going_on = replace(call.going_on, previous=last)
         return made
 
     def model_for(self, calls: Sequence[Call]) -> ChunkModel[PreparedConditioning, KVCache]:
@@ -237,7 +235,7 @@ class Engine:
         return (calls[0].recorded if len(calls) == 1 else None) or self._model
 
     def _conditioning(self, calls: list[Call], heard: list[ChunkAudio]) -> Conditioning:
-        given = [self._shown(call) for call in calls]
+        given = [call.going_on if call.chunk else call.opening for call in calls]
         audio = AudioWindows(
             self._sent(torch.cat([one.windows.first for one in heard])),
             self._sent(torch.cat([one.windows.rest for one in heard])),
@@ -250,14 +248,6 @@ class Engine:
         before = [one.previous for one in given if one.previous is not None]
         previous = torch.cat(before) if before else None
         return Conditioning(latents, mask, audio=audio, mode=modes, face_mask=faces, previous=previous)
-
-    @staticmethod
-    def _shown(call: Call) -> Conditioning:
-        if not call.chunk:
-            return call.opening
-        if call.previous is None:
-            return call.going_on
-        return replace(call.going_on, previous=call.previous.expand_as(call.going_on.latents))
 
     def _sent(self, tensor: Tensor) -> Tensor:
         """On the student's device, without waiting for what it has still to do."""

@@ -65,8 +65,12 @@ def few_steps(model: DiT, chunk: ChunkConfig, scene: Scene) -> FewStepDiT:
 
 
 def uncertain(latents: Tensor, generator: torch.Generator) -> Tensor:
-    """Latents that a chunk goes on from, as noisy as the student's own: so that their errors are not copied on."""
-    return latents + UNCERTAINTY * torch.randn(latents.shape, generator=generator).to(latents)
+    """Latents that a chunk goes on from, as noisy as the student's own: so that their errors are not copied on.
+
+    But for frame 0, the picture, which is given to a call as it is.
+    """
+    noise = UNCERTAINTY * torch.randn(latents.shape, generator=generator).to(latents)
+    return torch.cat([latents[:, :, :1], (latents + noise)[:, :, 1:]], 2)
 
 
 def window_estimate(

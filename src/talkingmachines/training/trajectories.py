@@ -4,8 +4,10 @@ Regression on the teacher's own trajectories (CausVid, arXiv 2412.07772, section
 given, so the student learns a function and not an average.
 """
 
+import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -61,14 +63,15 @@ def build_trajectories(
 ) -> None:
     """Let the teacher make the batches of `clips` that are not in `folder` yet, `batches` in all.
 
-    origin: what the clips depend on. steps: of the teacher, a multiple of the student's, so that it visits the
-    student's sigmas. Raises ConfigError for a folder of another origin.
+    origin: what tells `clips` from others. steps: of the teacher, a multiple of the student's, so that it visits the
+    student's sigmas. Raises ConfigError for a folder of another teacher, or of other clips or settings.
     """
     assert steps % chunk.steps == 0, (steps, chunk.steps)
     folder.mkdir(parents=True, exist_ok=True)
-    _check_origin(folder, origin)
     teacher = stage.model
     assert isinstance(teacher, DiT)
+    made_by = {"teacher": _fingerprint(teacher), "steps": steps, "guidance": guidance, "seed": seed, **asdict(chunk)}
+    _check_origin(folder, origin | made_by)
     sigmas, stride = sampling_sigmas(steps, chunk.shift), steps // chunk.steps
     for index in range(batches):
         path = folder / f"{index:06}.safetensors"
@@ -87,6 +90,15 @@ def build_trajectories(
             save_file({"points": torch.stack(points).half().cpu()}, partial)
             partial.replace(path)
         progress(index + 1, batches)
+
+
+def _fingerprint(model: nn.Module) -> str:
+    """Of the weights themselves: what is said of them may grow."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().float().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _check_origin(folder: Path, origin: dict[str, object]) -> None:
