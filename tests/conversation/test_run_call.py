@@ -175,22 +175,7 @@ def test_errors_of_the_service_do_not_make_it_try_for_ever(monkeypatch: pytest.M
 def test_a_call_leaves_nothing_behind() -> None:
     async def whole() -> set:
         async with RealtimeServer(ANSWER, []).running() as server:
-            for number in range(3):
-                transport, counts = FakeTransport(SHAPE), CallCounts()
-                call = asyncio.create_task(
-                    run_call(transport, Painter(takes=0.02), PICTURE, realtime(server), counts=counts)
-                )
-                await transport.come()
-                await asyncio.sleep(0.1 * number)
-                call.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await call
-                assert counts.end_reason == "the call was ended"
-            for _ in range(20):
-                if not (left := _tasks_of_calls()):
-                    break
-                await asyncio.sleep(0.1)
-            return left
+            return await end_calls(realtime(server))
 
     before = call_threads()
     left = asyncio.run(whole())
@@ -198,9 +183,28 @@ def test_a_call_leaves_nothing_behind() -> None:
     assert call_threads() == before
 
 
+async def end_calls(options: CallOptions) -> set:
+    """Three calls that are ended sooner or later; the tasks that are left of them."""
+    for number in range(3):
+        transport, counts = FakeTransport(SHAPE), CallCounts()
+        call = asyncio.create_task(run_call(transport, Painter(takes=0.02), PICTURE, options, counts=counts))
+        await transport.come()
+        await asyncio.sleep(0.1 * number)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert counts.end_reason == "the call was ended"
+    for _ in range(20):
+        if not (left := _tasks_of_calls()):
+            break
+        await asyncio.sleep(0.1)
+    return left
+
+
 def _tasks_of_calls() -> set:
     others = asyncio.all_tasks() - {asyncio.current_task()}
-    return {task for task in others if "realtime_server" not in repr(task) and "websockets" not in repr(task)}
+    servers = "realtime_server", "live_server", "websockets"
+    return {task for task in others if not any(name in repr(task) for name in servers)}
 
 
 def test_an_avatar_that_fails_ends_the_call_with_a_reason() -> None:

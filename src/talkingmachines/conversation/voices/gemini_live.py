@@ -1,15 +1,64 @@
-"""Google's Gemini Live models: speech goes in, speech comes out. Pipecat's service connects again by itself."""
+"""Google's Gemini Live models: speech goes in, speech comes out."""
 
-from pipecat.services.google.gemini_live.llm import GeminiLiveLLMService
+import asyncio
+import time
+from typing import Any
+
+from google.genai.types import LiveConnectConfig, LiveServerMessage
+from loguru import logger
+from pipecat.frames.frames import LLMRunFrame
+from pipecat.services.google.gemini_live.llm import CONNECTION_ESTABLISHED_THRESHOLD, GeminiLiveLLMService
 
 from talkingmachines.conversation.options import CallOptions
-from talkingmachines.conversation.voices.openai_realtime import conversation
+from talkingmachines.conversation.voices.openai_realtime import PAUSES, conversation
 from talkingmachines.conversation.voices.voice import Voice
 from talkingmachines.errors import ConfigError
 
 MODEL = "models/gemini-3.8-live"
 
 SPEAKERS = ("Aoede", "Charon", "Fenrir", "Kore", "Leda", "Orus", "Puck", "Zephyr")
+
+
+class LiveVoice(GeminiLiveLLMService):
+    """Pipecat's service, which by itself would go on silently after it was refused, or cut in an answer.
+
+    This one ends the answer at hand, connects again, tells the new session what was said so far, and lets it answer if
+    an answer is due. When that fails too often the service is unusable, which ends the call.
+    """
+
+    pauses = PAUSES
+
+    async def _connection_task_handler(self, config: LiveConnectConfig) -> None:
+        attempts = 0
+        while True:
+            self._connection_start_time = None
+            try:
+                return await super()._connection_task_handler(config)
+            except Exception as error:
+                logger.warning("the connection to the voice service has failed: {}", error)
+            # The service ends every connection after some minutes; that is none of the failures that are counted.
+            began = self._connection_start_time
+            if began and time.time() - began > CONNECTION_ESTABLISHED_THRESHOLD:
+                attempts = 0
+            if attempts == len(self.pauses):
+                break
+            await self._leave_session()
+            await asyncio.sleep(self.pauses[attempts])
+            attempts += 1
+            logger.info("connecting to the voice service again, attempt {}", attempts)
+        await self.push_error("the voice service cannot be reached any more", force_treat_as_permanent=True)
+
+    async def _handle_connection_error(self, error: Exception) -> bool:
+        raise error  # to where connections are made again
+
+    async def _leave_session(self) -> None:
+        messages: list[Any] = list(self._context.get_messages()) if self._context else []
+        due = self._bot_is_responding or bool(messages and messages[-1]["role"] == "user")
+        self._session, self._session_resumption_handle = None, None
+        self._ready_for_realtime_input = False
+        self._inference_on_context_initialization |= due
+        self._run_llm_when_session_ready |= due
+        await self._handle_msg_turn_complete(LiveServerMessage())
 
 
 def build(options: CallOptions) -> Voice:
@@ -20,5 +69,8 @@ def build(options: CallOptions) -> Voice:
     settings = GeminiLiveLLMService.Settings(model=MODEL, system_instruction=persona.character)
     if persona.voice in SPEAKERS:
         settings.voice = persona.voice
-    service = GeminiLiveLLMService(api_key=options.key, settings=settings)
-    return Voice(**conversation(options, service), stacks={"voice": MODEL})
+    service = LiveVoice(
+        api_key=options.key, settings=settings, inference_on_context_initialization=bool(persona.greeting)
+    )
+    # The service hears nothing before it has been given a context, be it empty.
+    return Voice(**{**conversation(options, service), "greeting": [LLMRunFrame()]}, stacks={"voice": MODEL})
