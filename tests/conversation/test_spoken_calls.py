@@ -64,9 +64,12 @@ def test_echo_says_what_was_said() -> None:
 
 @dataclass
 class ModelServer:
-    """An OpenAI-compatible server on loopback. Its answer comes in pieces, or not at all."""
+    """An OpenAI-compatible server on loopback. Its answer comes in pieces, or not at all. spoken: what it was given to
+    speak; it beeps.
+    """
 
     answer: str = "Paris, of course. It is lovely."
+    spoken: list[str] = field(default_factory=list)
     fails: bool = False
     requests: list[dict] = field(default_factory=list)
     url: str = ""
@@ -75,6 +78,8 @@ class ModelServer:
     async def running(self) -> AsyncIterator["ModelServer"]:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_post("/v1/audio/transcriptions", self._transcribe)
+        app.router.add_post("/v1/audio/speech", self._speak)
         runner = web.AppRunner(app)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -98,6 +103,14 @@ class ModelServer:
             await asyncio.sleep(0.01)
         await response.write(b"data: [DONE]\n\n")
         return response
+
+    async def _transcribe(self, request: web.Request) -> web.Response:
+        recording = (await request.post())["file"].file.read()
+        return web.json_response({"text": "What is the capital of France?" if len(recording) > SAMPLE_RATE else ""})
+
+    async def _speak(self, request: web.Request) -> web.Response:
+        self.spoken.append((await request.json())["input"])
+        return web.Response(body=np.full(6000, 9000, "<i2").tobytes(), content_type="audio/pcm")
 
 
 @pytest.fixture
