@@ -11,8 +11,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
-import time
 import urllib.request
 from importlib.resources import files
 from pathlib import Path
@@ -20,13 +18,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from dropped_calls import served
 from server_fakes import FakeModel, fake_app
 
 from talkingmachines.media.audio import read_audio
 from talkingmachines.types import SAMPLE_RATE
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
-uvicorn = pytest.importorskip("uvicorn", reason="needs the [call] extra")
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -58,19 +56,6 @@ ANSWER = """() => {
   said(1, "The sound on the window, mostly.", "");
   said(2, "And how the street", "smells afterwards.");
 }"""
-
-
-@contextlib.contextmanager
-def served(app):
-    """Its link."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    yield f"http://localhost:{server.servers[0].sockets[0].getsockname()[1]}/"
-    server.should_exit = True
-    thread.join()
 
 
 @pytest.fixture(name="link", scope="module")

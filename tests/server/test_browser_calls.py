@@ -1,15 +1,18 @@
-"""In a real browser: how soon an answer stops when somebody speaks into it."""
+"""In a real browser: how soon an answer stops when somebody speaks into it; what is left when browsers are killed."""
 
 import base64
 import io
 import json
+import os
+import signal
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
+from dropped_calls import NUMBER, leave_nothing
 from PIL import Image
-from test_browser import CHROMIUM, called, in_a_call, write_wav
+from test_browser import CHROMIUM, FLAGS, called, in_a_call, sync_api, write_wav
 
 from talkingmachines.evaluation.reader import load_reader
 from talkingmachines.evaluation.scores import CLOSED_THRESHOLD
@@ -100,3 +103,23 @@ def figures_of(told: list, loud: list, shots: list) -> dict:
 
 def pixels_of(address: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).convert("RGB"))
+
+
+@pytest.mark.timeout(600)
+def test_ten_pages_that_are_killed_leave_nothing() -> None:
+    """A page that is closed says goodbye; a browser that is killed does not. Places are kept for a while then."""
+
+    def drop(link, wait) -> None:
+        with sync_api.sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+            processes = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
+            for _ in range(NUMBER):
+                page = browser.new_page()
+                page.goto(link)
+                page.wait_for_selector("body[data-state=ready]")
+                page.click("#start")
+                page.wait_for_selector("body.live", timeout=60_000)
+            wait()
+            os.kill(next(process["id"] for process in processes if process["type"] == "browser"), signal.SIGKILL)
+
+    leave_nothing(drop, 40)

@@ -2,18 +2,23 @@
 
 import asyncio
 import fractions
+import subprocess
+import sys
 import time
 from importlib.resources import files
 
 import av
 import numpy as np
+import webrtc_peer
 from aiortc.mediastreams import AudioStreamTrack
+from dropped_calls import NUMBER, leave_nothing
 from fastapi.testclient import TestClient
 from server_fakes import SHAPE, FakeModel
 from webrtc_peer import Peer
 
 from talkingmachines.conversation.options import CallOptions
 from talkingmachines.media.audio import read_audio
+from talkingmachines.server import calls as calls_module
 from talkingmachines.server.app import build_app
 from talkingmachines.server.config import ServerConfig
 from talkingmachines.server.live import live_call
@@ -80,3 +85,17 @@ def test_a_call_is_seen_measured_and_recorded(tmp_path):
         sound = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
     assert len(pictures) > 100 and np.abs(sound).max() > 0.05
     assert max(pictures) > 60 and min(pictures) < 40
+
+
+def test_ten_calls_that_are_dropped_without_goodbye_leave_nothing(monkeypatch):
+    """The callers are killed. No task, thread, socket, file, object or memory of a call is left."""
+    monkeypatch.setattr(calls_module, "LOST", 1.0)
+
+    def drop(link, wait):
+        with subprocess.Popen([sys.executable, webrtc_peer.__file__, link, str(NUMBER)]) as callers:
+            try:
+                wait()
+            finally:
+                callers.kill()
+
+    leave_nothing(drop, 20)

@@ -3,9 +3,13 @@
 import asyncio
 import contextlib
 import json
+import sys
+import time
 
+import httpx
 from aiortc import RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack
+from anyio.from_thread import start_blocking_portal
 from server_fakes import CHARACTER
 
 SECONDS = 20
@@ -68,3 +72,16 @@ class Peer:
                     await asyncio.sleep(0.02)
 
         self.run(wait)
+
+
+def main(link: str, number: str) -> None:
+    """So many peers in a process of their own, until it is killed."""
+    with start_blocking_portal() as portal, httpx.Client(base_url=link) as client:
+        client.portal = portal
+        for _ in range(int(number)):
+            Peer(client).connect()
+        time.sleep(600)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

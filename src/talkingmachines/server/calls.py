@@ -168,13 +168,17 @@ class Calls:
         while True:
             await asyncio.sleep(every)
             try:
-                calls = list(self.active.values())
-                for call in calls:
-                    self.metrics.observe(call)
-                gone = [(call, reason) for call in calls if (reason := self._gone(call))]
-                await asyncio.gather(*(self.end(call, reason) for call, reason in gone))
+                await self._look_after()
             except Exception:  # whatever is wrong with one call, the others are still watched
                 log.exception("the calls could not be looked after")
+
+    async def _look_after(self) -> None:
+        """Once. Apart from `watch`, whose variables would keep the last call until there is another."""
+        calls = list(self.active.values())
+        for call in calls:
+            self.metrics.observe(call)
+        gone = [(call, reason) for call in calls if (reason := self._gone(call))]
+        await asyncio.gather(*(self.end(call, reason) for call, reason in gone))
 
     async def record(self, call: Call, on: bool) -> str | None:
         """Starts or stops a recording; the name of the one that has been finished. Raises MediaError."""
