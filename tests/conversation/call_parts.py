@@ -1,10 +1,13 @@
 """A character that paints its sound, and pipelines to put it in."""
 
 import asyncio
+import importlib.util
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from pipecat.frames.frames import Frame, OutputAudioRawFrame, OutputImageRawFrame, StartFrame
@@ -157,3 +160,11 @@ def call_threads() -> list[str]:
         for thread in threading.enumerate()
         if thread is not threading.main_thread() and not thread.name.startswith(("asyncio_", "ThreadPoolExecutor"))
     ]
+
+
+def load_example(name: str) -> ModuleType:
+    path = Path(__file__).parents[2] / "examples" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

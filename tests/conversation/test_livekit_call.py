@@ -2,16 +2,18 @@
 
 import asyncio
 import json
+import sys
 import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from call_parts import PICTURE, Painter, call_threads, speech
+from call_parts import PICTURE, Painter, call_threads, load_example, speech
 
 pytest.importorskip("livekit.agents", reason="needs the [livekit] extra")
 
 from livekit import rtc
+from livekit.agents import AgentSession, llm
 from livekit.agents.voice import avatar as livekit_avatar
 from livekit.agents.voice.avatar import DataStreamAudioOutput
 from livekit_room import FakeRoom, Place
@@ -184,22 +186,30 @@ def test_an_agent_that_does_not_come(monkeypatch) -> None:
     assert reasons == ["the agent did not come"]
 
 
-def test_an_agent_asks_for_a_worker_and_sends_it_its_speech(monkeypatch) -> None:
-    """The agent's side: the job that it asks for, and where its speech goes."""
-    asked: list = []
-    output = SimpleNamespace(replace_audio_tail=asked.append)
+def in_a_job(monkeypatch, asked: list) -> SimpleNamespace:
+    """As if this were an agent's job in the room "kitchen"; what it asks LiveKit for is noted."""
 
-    async def create_dispatch(request) -> None:
+    async def ask(request) -> None:
         asked.append(request)
 
     job = SimpleNamespace(
         local_participant_identity="agent",
-        api=SimpleNamespace(agent_dispatch=SimpleNamespace(create_dispatch=create_dispatch)),
+        api=SimpleNamespace(
+            agent_dispatch=SimpleNamespace(create_dispatch=ask), room=SimpleNamespace(remove_participant=ask)
+        ),
         job=SimpleNamespace(room=SimpleNamespace(name="kitchen")),
         add_shutdown_callback=lambda callback: None,
     )
     monkeypatch.setattr(livekit_agent, "get_job_context", lambda: job)
     monkeypatch.setattr(livekit_avatar._types, "get_job_context", lambda required=True: job)
+    return job
+
+
+def test_an_agent_asks_for_a_worker_and_sends_it_its_speech(monkeypatch) -> None:
+    """The agent's side: the job that it asks for, and where its speech goes."""
+    asked: list = []
+    output = SimpleNamespace(replace_audio_tail=asked.append)
+    in_a_job(monkeypatch, asked)
 
     async def whole() -> None:
         place = Place()
@@ -216,12 +226,58 @@ def test_an_agent_asks_for_a_worker_and_sends_it_its_speech(monkeypatch) -> None
         await sink.capture_frame(rtc.AudioFrame(speech(0.3).tobytes(), SAMPLE_RATE, 1, 4800))
         sink.flush()
         assert not (await asyncio.wait_for(sink.wait_for_playout(), 20)).interrupted
-        monkeypatch.setattr(job, "api", SimpleNamespace(room=SimpleNamespace(remove_participant=create_dispatch)))
         await avatar.aclose()
         assert asked[-1].identity == avatar.avatar_identity
         await call.close()
 
     asyncio.run(whole())
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_the_example_gives_an_agent_a_face(free: bool, monkeypatch) -> None:
+    """Without its model and its microphone: it asks for a worker, begins, and ends when none is free."""
+    asked: list = []
+    job = in_a_job(monkeypatch, asked)
+
+    class Model(llm.RealtimeModel):
+        def __init__(self) -> None:
+            super().__init__(capabilities=llm.RealtimeCapabilities(*[True] * 6))
+
+        def session(self) -> llm.RealtimeSession: ...
+
+        async def aclose(self) -> None: ...
+
+    async def begin(session, agent, room) -> None:
+        asked.append((agent.instructions, session.output.audio))
+
+    plugin = SimpleNamespace(realtime=SimpleNamespace(RealtimeModel=Model))
+    monkeypatch.setitem(sys.modules, "livekit.plugins", SimpleNamespace(openai=plugin))
+    monkeypatch.setattr(AgentSession, "start", begin)
+    example = load_example("livekit_agent")
+
+    async def nobody_comes(self, timeout) -> None:
+        raise TimeoutError
+
+    if not free:
+        monkeypatch.setattr(AvatarSession, "wait_for_join", nobody_comes)
+
+    async def whole() -> None:
+        place = Place()
+        job.room, job.shutdown = place.join("agent"), asked.append
+        talk = asyncio.create_task(example.call(job))
+        while not asked:
+            await asyncio.sleep(0.01)
+        avatar = json.loads(asked[0].metadata)["avatar"]
+        face = AvatarCall(Painter(), PICTURE, place.join(avatar), "agent", print)
+        await face.begin()
+        await asyncio.wait_for(talk, 20)
+        await face.close()
+
+    asyncio.run(whole())
+    request, (instructions, speech_goes) = asked[:2]
+    assert request.agent_name == "talkingmachines" and request.room == "kitchen"
+    assert instructions.startswith("You are Nova.") and isinstance(speech_goes, DataStreamAudioOutput)
+    assert asked[2:] == ([] if free else ["no face"])
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"agent": "a"}', '{"agent": "a", "avatar": 3}'])

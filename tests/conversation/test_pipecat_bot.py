@@ -1,13 +1,11 @@
-"""The examples are run, so that they stay true."""
+"""The example for Pipecat is run, so that it stays true."""
 
 import asyncio
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
-from call_parts import SHAPE, Painter
+from call_parts import SHAPE, Painter, load_example
 from fake_transport import FakeTransport
 from PIL import Image
 from pipecat.runner.types import SmallWebRTCRunnerArguments
@@ -15,15 +13,6 @@ from test_run_call import until
 from test_spoken_calls import ModelServer, question
 
 import talkingmachines as tm
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_pipecat_bot_answers_a_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,7 +22,7 @@ def test_the_pipecat_bot_answers_a_question(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("PICTURE", str(tmp_path / "face.png"))
     monkeypatch.setenv("OPENAI_API_KEY", "a-key")
     monkeypatch.setattr(tm, "load", lambda preset: Painter())
-    example = load("pipecat_bot")
+    example = load_example("pipecat_bot")
     monkeypatch.setattr(example, "AvatarWebRTCTransport", lambda connection, shape: transport)
 
     async def whole() -> ModelServer:
