@@ -1,7 +1,22 @@
 """Models whose every parameter is random, also those that begin at zero or one."""
 
+from pathlib import Path
+
 import torch
 from torch import nn
+
+from talkingmachines.encoders.gestures import Gestures
+from talkingmachines.encoders.hearing import Hearing
+from talkingmachines.presets import tiny
+from talkingmachines.weights import save_weights
+
+
+def save_features(folder: Path) -> None:
+    """What the tiny preset hears with, beside its other weights."""
+    spec = tiny()
+    assert spec.hearing and spec.gestures
+    save_weights(folder, "hearing", Hearing(spec.hearing), {"preset": "tiny"})
+    save_weights(folder, "gestures", Gestures(spec.gestures), {"preset": "tiny"})
 
 
 def randomise(model: nn.Module, seed: int, gain: float = 1.0, vectors: float = 0.1) -> None:

@@ -3,11 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from random_weights import save_features
 
 import talkingmachines
 from talkingmachines.avatar import Avatar, load
 from talkingmachines.dit.model import DiT
 from talkingmachines.errors import CheckpointError, ConfigError, MediaError
+from talkingmachines.evaluation.random_avatar import random_features
 from talkingmachines.media.image import fit_image
 from talkingmachines.presets import tiny
 from talkingmachines.vae.model import CausalVAE
@@ -23,7 +25,7 @@ def avatar() -> Avatar:
     vae, student = CausalVAE(spec.vae), DiT(spec.dit)
     for parameter in [*vae.parameters(), *student.parameters()]:
         torch.nn.init.normal_(parameter, std=0.1)
-    return Avatar(spec, vae, student, torch.device("cpu"))
+    return Avatar(spec, vae, student, torch.device("cpu"), features=random_features(spec))
 
 
 def picture(seed: int = 0) -> np.ndarray:
@@ -110,6 +112,7 @@ def test_bad_picture(avatar: Avatar, bad: np.ndarray) -> None:
 def test_load_round_trip(avatar: Avatar, tmp_path: Path) -> None:
     for name in ("vae", "student"):
         save_weights(tmp_path, name, getattr(avatar, name), {"preset": "tiny"})
+    save_features(tmp_path)
     loaded = load(str(tmp_path), device="cpu")
     made = loaded.generate(picture(), speech(8_000))
     again = talkingmachines.load(str(tmp_path), device="cpu").generate(picture(), speech(8_000))
@@ -119,6 +122,7 @@ def test_load_round_trip(avatar: Avatar, tmp_path: Path) -> None:
 def test_what_a_preset_cannot_use_is_refused(avatar: Avatar, tmp_path: Path) -> None:
     for name in ("vae", "student"):
         save_weights(tmp_path, name, getattr(avatar, name), {"preset": "tiny"})
+    save_features(tmp_path)
     with pytest.raises(ConfigError, match="no encoders and is told of no prompt; leave out encoders and prompt"):
         load(str(tmp_path), device="cpu", encoders="somewhere", prompt="a man talks")
     with pytest.raises(ConfigError, match="presets with Wan's autoencoder"):

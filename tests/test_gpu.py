@@ -17,6 +17,7 @@ from talkingmachines.dit.conditioning import still_conditioning
 from talkingmachines.dit.fp8 import LAYER_LIMIT, Float8Linear, check_fp8, layer_error, relative_error, to_float8
 from talkingmachines.dit.model import DiT
 from talkingmachines.evaluation.random_avatar import random_avatar as filled_avatar
+from talkingmachines.evaluation.random_avatar import random_features
 from talkingmachines.presets import PRESETS, tiny, wan_14b
 from talkingmachines.vae.model import CausalVAE
 
@@ -32,7 +33,7 @@ def random_avatar(device: str) -> Avatar:
     vae, student = CausalVAE(spec.vae), DiT(spec.dit)
     for parameter in [*vae.parameters(), *student.parameters()]:
         torch.nn.init.normal_(parameter, std=0.1)
-    return Avatar(spec, vae, student, torch.device(device))
+    return Avatar(spec, vae, student, torch.device(device), features=random_features(spec))
 
 
 def test_models_agree_with_the_processor_in_float32() -> None:

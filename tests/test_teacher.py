@@ -3,9 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from random_weights import save_features
 
 from talkingmachines.dit.model import DiT
 from talkingmachines.errors import CheckpointError, ConfigError, MediaError
+from talkingmachines.evaluation.random_avatar import random_features
 from talkingmachines.media.image import fit_image
 from talkingmachines.presets import tiny
 from talkingmachines.teacher import Teacher, load_teacher, window_starts
@@ -22,7 +24,7 @@ def teacher() -> Teacher:
     vae, dit = CausalVAE(spec.vae), DiT(spec.dit)
     for parameter in [*vae.parameters(), *dit.parameters()]:
         torch.nn.init.normal_(parameter, std=0.1)
-    return Teacher(spec, vae, dit, torch.device("cpu"))
+    return Teacher(spec, vae, dit, torch.device("cpu"), random_features(spec))
 
 
 def picture(seed: int = 0) -> np.ndarray:
@@ -100,6 +102,7 @@ def test_window_starts_cover_the_clip() -> None:
 def test_load_round_trip(teacher: Teacher, tmp_path: Path) -> None:
     for name in ("vae", "teacher"):
         save_weights(tmp_path, name, getattr(teacher, name), {"preset": "tiny"})
+    save_features(tmp_path)
     loaded = load_teacher(str(tmp_path), device="cpu")
     made = loaded.generate(picture(), speech(8_000))
     again = load_teacher(str(tmp_path), device="cpu").generate(picture(), speech(8_000))

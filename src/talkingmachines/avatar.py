@@ -22,7 +22,7 @@ from talkingmachines.placement.pipeline import stream_frames
 from talkingmachines.precision import choose_device, fast_dtype
 from talkingmachines.presets import Preset
 from talkingmachines.streaming.engine import Call, Engine
-from talkingmachines.streaming.features import LogMelStream, SpeechStream
+from talkingmachines.streaming.features import LogMelStream, MakeFeatures, SpeechStream
 from talkingmachines.streaming.pacing import LiveCall
 from talkingmachines.streaming.session import Session
 from talkingmachines.types import FPS
@@ -30,7 +30,7 @@ from talkingmachines.vae.build import build_vae
 from talkingmachines.vae.model import CausalVAE
 from talkingmachines.vae.taehv import TAEHV, TinyWanVAE, read_taehv
 from talkingmachines.vae.wan import WanVAE
-from talkingmachines.weights import load_weights, read_preset, weights_folder
+from talkingmachines.weights import load_features, load_weights, read_preset, weights_folder
 
 Progress = Callable[[int, int], None]
 
@@ -54,10 +54,12 @@ class Avatar:
         dtype: torch.dtype | None = None,
         *,
         encoders: Encoders | None = None,
+        features: MakeFeatures | None = None,
         shape: tuple[int, int] | None = None,
         compile: bool = False,
     ) -> None:
-        """encoders: for presets with text, picture tokens and encoded speech. shape: height and width of the video in
+        """encoders: for presets with text, picture tokens and encoded speech. features: for presets with hearing and
+        gestures of their own, see weights.load_features. shape: height and width of the video in
         pixels, the preset's unless given. dtype, compile: see Engine.
 
         Raises ConfigError for encoders that are missing or do not fit, and for a shape that does not divide.
@@ -78,7 +80,7 @@ class Avatar:
             device,
             spec.sampling.face_box,
             dtype,
-            features=partial(SpeechStream, encoders.speech) if encoders else LogMelStream,
+            features=_make_features(spec, encoders, features),
             compile=compile,
         )
 
@@ -217,7 +219,8 @@ def load(
     if fp8:
         errors = quantise_fp8(student)
         log.info("fp8: a layer is off by %.1f%% at most, a pass by %.1f%%", 100 * errors.layer, 100 * errors.velocity)
-    return Avatar(spec, whole, student, place, dtype, encoders=told, shape=shape, compile=compile)
+    features = load_features(folder, spec)
+    return Avatar(spec, whole, student, place, dtype, encoders=told, features=features, shape=shape, compile=compile)
 
 
 def weights_dtype(device: torch.device, dtype: torch.dtype | None) -> torch.dtype:
@@ -268,6 +271,12 @@ def check_memory(spec: Preset, device: torch.device, shape: tuple[int, int], fp8
         raise ConfigError(
             f"{spec.name} needs more than {needed / 1e9:.0f} GB of GPU memory, {free / 1e9:.0f} GB are free{lower}"
         )
+
+
+def _make_features(spec: Preset, encoders: Encoders | None, features: MakeFeatures | None) -> MakeFeatures:
+    if (spec.hearing is None) != (features is None):
+        raise ConfigError(f"{spec.name} {'needs' if spec.hearing else 'takes no'} features of its own; see load")
+    return features or (SpeechStream.maker(encoders.speech) if encoders else LogMelStream.make)
 
 
 def _check_shape(spec: Preset, shape: tuple[int, int]) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from talkingmachines.dit.config import AudioConfig, DiTConfig, ImageConfig, RefinerConfig, TextConfig
+from talkingmachines.encoders.gestures import GesturesConfig
+from talkingmachines.encoders.hearing import HearingConfig
 from talkingmachines.errors import ConfigError
 from talkingmachines.flow.chunk import ChunkConfig
 from talkingmachines.vae.config import VAEConfig
@@ -37,6 +39,7 @@ class Preset:
 
     finds_face: whether the face is looked for in each picture, where a detector is there. Otherwise sampling.face_box
     is where calls listen: right for students that have learned with that box alone.
+    hearing, gestures: the models of its own that make the features of speech; both or none.
     """
 
     name: str
@@ -46,17 +49,26 @@ class Preset:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     chunk: ChunkConfig = field(default_factory=ChunkConfig)
     finds_face: bool = False
+    hearing: HearingConfig | None = None
+    gestures: GesturesConfig | None = None
 
     def __post_init__(self) -> None:
         if self.dit.latent_channels != self.vae.latent_channels:
             raise ConfigError(
                 f"the DiT has {self.dit.latent_channels} latent channels, the autoencoder {self.vae.latent_channels}"
             )
+        if (self.hearing is None) != (self.gestures is None):
+            raise ConfigError("a preset has hearing and gestures of its own, or neither")
+        if self.hearing and self.gestures and self.dit.audio:
+            made, wanted = self.hearing.dim + self.gestures.count, self.dit.audio.feature_dim
+            if made != wanted or self.gestures.heard != self.hearing.dim:
+                raise ConfigError(f"the DiT hears {wanted} channels; hearing and gestures make {made}")
 
 
 def pocket() -> Preset:
     """The one that ships: drawn characters, live on two CPU cores."""
-    audio = AudioConfig(feature_dim=320, window=9, hidden=512, context_tokens=8, width=320)
+    hearing, gestures = HearingConfig(), GesturesConfig(12, 192)
+    audio = AudioConfig(hearing.dim + gestures.count, window=9, hidden=512, context_tokens=8, width=320)
     dit = DiTConfig(
         width=320,
         ffn_width=1280,
@@ -65,17 +77,19 @@ def pocket() -> Preset:
         latent_channels=32,
         patch=(1, 4, 4),
         audio=audio,
-        refiner=RefinerConfig(),
+        refiner=RefinerConfig(layers=5),
         previous=True,
         prediction="x0",
     )
-    # The teacher's window is 13 latent frames, so a student's window of 4 chunks is as long as it has learned.
-    return Preset("pocket", 256, dit, chunk=ChunkConfig(window=4))
+    # The teacher's window is 13 latent frames, so a student's window of 4 chunks is as long as it has learned. The
+    # second step, at sigma 0.5, goes on from the first: speech and gestures leave little to begin anew.
+    return Preset("pocket", 256, dit, chunk=ChunkConfig(window=4, shift=1.0), hearing=hearing, gestures=gestures)
 
 
 def tiny() -> Preset:
     """For tests: the pocket's shape with hardly any weights."""
-    audio = AudioConfig(feature_dim=320, window=5, hidden=16, context_tokens=2, width=16)
+    hearing, gestures = HearingConfig(16, 1, 8), GesturesConfig(12, 8, 8, 2)
+    audio = AudioConfig(hearing.dim + gestures.count, window=5, hidden=16, context_tokens=2, width=16)
     dit = DiTConfig(
         width=32,
         ffn_width=64,
@@ -89,7 +103,16 @@ def tiny() -> Preset:
         prediction="x0",
     )
     vae = VAEConfig(4, 8, (8, 8), (1, 1), (8, 8), (1, 1))
-    return Preset("tiny", 64, dit, vae, SamplingConfig(steps=2, window=7, history=2), ChunkConfig(frames=2, window=3))
+    return Preset(
+        "tiny",
+        64,
+        dit,
+        vae,
+        SamplingConfig(steps=2, window=7, history=2),
+        ChunkConfig(frames=2, window=3),
+        hearing=hearing,
+        gestures=gestures,
+    )
 
 
 def wan_14b() -> Preset:

@@ -16,7 +16,7 @@ from talkingmachines.audio.alignment import (
     num_latents,
     pad_to_frames,
 )
-from talkingmachines.audio.features import activity, log_mel
+from talkingmachines.audio.features import activity
 from talkingmachines.audio.samples import check_samples
 from talkingmachines.dit.conditioning import Conditioning, box_mask, still_conditioning
 from talkingmachines.dit.model import DiT
@@ -27,12 +27,13 @@ from talkingmachines.media.face import check_box
 from talkingmachines.media.image import fit_image
 from talkingmachines.precision import choose_device, fast_autocast
 from talkingmachines.presets import Preset
+from talkingmachines.streaming.features import FeatureStream, LogMelStream, MakeFeatures
 from talkingmachines.types import FPS
 from talkingmachines.vae.build import build_vae
 from talkingmachines.vae.model import CausalVAE
 from talkingmachines.vae.pixels import to_frames, to_tensor
 from talkingmachines.vae.wan import WanVAE
-from talkingmachines.weights import load_weights, read_preset, weights_folder
+from talkingmachines.weights import load_features, load_weights, read_preset, weights_folder
 
 Progress = Callable[[int, int], None]
 
@@ -45,12 +46,11 @@ class Speech:
     modes: Tensor
 
     @classmethod
-    def of(cls, samples: np.ndarray) -> "Speech":
+    def of(cls, samples: np.ndarray, features: FeatureStream) -> "Speech":
         """samples: float32 [n], mono 16 kHz, in whole latent frames after padding with silence."""
         frames = frames_in(num_latents(num_frames(len(samples))))
         padded = pad_to_frames(samples, frames)
-        features = log_mel(torch.from_numpy(padded)[None])
-        return cls(features, latent_modes(activity(padded))[None])
+        return cls(features.push(torch.from_numpy(padded)[None]), latent_modes(activity(padded))[None])
 
 
 class Teacher:
@@ -58,8 +58,17 @@ class Teacher:
 
     fps = FPS
 
-    def __init__(self, spec: Preset, vae: CausalVAE | WanVAE, teacher: DiT, device: torch.device) -> None:
+    def __init__(
+        self,
+        spec: Preset,
+        vae: CausalVAE | WanVAE,
+        teacher: DiT,
+        device: torch.device,
+        features: MakeFeatures = LogMelStream.make,
+    ) -> None:
+        """features: see weights.load_features."""
         self.preset = spec
+        self.features = features
         self.device = device
         self.vae = vae.to(device).eval().requires_grad_(False)
         self.teacher = teacher.to(device).eval().requires_grad_(False)
@@ -113,7 +122,7 @@ class Teacher:
         guidance = sampling.guidance if guidance is None else guidance
         if steps < 1 or not np.isfinite(guidance):
             raise ConfigError(f"steps must be at least 1 and guidance finite, got {steps} and {guidance}")
-        heard = Speech.of(speech)
+        heard = Speech.of(speech, self.features(seed))
         left = num_frames(len(speech))
         state: Any = None
         box = sampling.face_box if face_box is None else check_box(face_box)
@@ -208,4 +217,5 @@ def load_teacher(name_or_path: str = "pocket", *, device: str = "auto") -> Teach
     vae, teacher = build_vae(spec.vae), DiT(spec.dit)
     load_weights(folder, "vae", vae)
     load_weights(folder, "teacher", teacher)
-    return Teacher(spec, vae, teacher, choose_device(device))
+    features = load_features(folder, spec) or LogMelStream.make
+    return Teacher(spec, vae, teacher, choose_device(device), features)

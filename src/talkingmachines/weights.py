@@ -17,8 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from talkingmachines.encoders.gestures import Gestures
+from talkingmachines.encoders.hearing import Hearing
 from talkingmachines.errors import CheckpointError, ConfigError
 from talkingmachines.presets import PRESETS, Preset, preset
+from talkingmachines.streaming.features import HearingStream, MakeFeatures
 
 MAX_SHARD_BYTES = 15_000_000
 
@@ -145,6 +148,16 @@ def load_weights(folder: Path, name: str, model: nn.Module) -> None:
                 raise CheckpointError(f"the {name} weights in {folder} have values that are not finite; get them again")
             for key, tensor in tensors.items():
                 wanted[key].copy_(tensor)
+
+
+def load_features(folder: Path, spec: Preset) -> MakeFeatures | None:
+    """What makes the features of a preset with hearing and gestures of its own; None for others."""
+    if spec.hearing is None or spec.gestures is None:
+        return None
+    hearing, gestures = Hearing(spec.hearing), Gestures(spec.gestures)
+    load_weights(folder, "hearing", hearing)
+    load_weights(folder, "gestures", gestures)
+    return HearingStream.maker(hearing.eval(), gestures.eval())
 
 
 def all_finite(tensor: Tensor) -> bool:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from random_weights import save_features
 
 from talkingmachines.avatar import Avatar
 from talkingmachines.cli.main import main
@@ -12,6 +13,7 @@ from talkingmachines.dit.config import AudioConfig, DiTConfig, ImageConfig, Text
 from talkingmachines.dit.model import DiT
 from talkingmachines.evaluation import bench as bench_module
 from talkingmachines.evaluation.bench import growth
+from talkingmachines.evaluation.random_avatar import random_features
 from talkingmachines.flow.chunk import ChunkConfig
 from talkingmachines.presets import PRESETS, Preset, tiny
 from talkingmachines.vae.model import CausalVAE
@@ -104,6 +106,7 @@ def test_weights_of_a_folder(tmp_path, capsys):
     spec = tiny()
     for name, model in (("vae", CausalVAE(spec.vae)), ("student", DiT(spec.dit))):
         save_weights(tmp_path, name, model, {"preset": "tiny"})
+    save_features(tmp_path)
     assert main(["bench", "--preset", str(tmp_path), "--seconds", "1", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["preset"], found["weights"]) == ("tiny", "trained")
@@ -150,7 +153,7 @@ def test_growth_compares_the_last_minute_with_the_first():
 def test_every_session_hears_speech_of_its_own():
     torch.manual_seed(0)
     spec = tiny()
-    avatar = Avatar(spec, CausalVAE(spec.vae), DiT(spec.dit), torch.device("cpu"))
+    avatar = Avatar(spec, CausalVAE(spec.vae), DiT(spec.dit), torch.device("cpu"), features=random_features(spec))
     calls = bench_module._Calls(avatar, np.zeros((64, 64, 3), np.uint8), 2)
     speech = bench_module.looped_speech()
     heard = [[], []]

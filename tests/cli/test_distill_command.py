@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from random_weights import save_features
 
 from talkingmachines.cli.main import main
 from talkingmachines.data.synthetic.bank import SpeechBank
@@ -31,6 +32,7 @@ def run(tmp_path: Path, bank: SpeechBank) -> Path:
     teacher = DiT(preset.dit)
     torch.nn.init.normal_(teacher.head.head.weight, std=0.1)
     save_weights(tmp_path / "weights", "teacher", teacher, {"preset": "tiny"})
+    save_features(tmp_path / "weights")
     return tmp_path
 
 

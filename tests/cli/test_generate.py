@@ -5,6 +5,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from random_weights import save_features
 
 from talkingmachines import avatar, teacher
 from talkingmachines.cli.main import main
@@ -124,6 +125,7 @@ def test_both_models_from_a_folder_of_weights(tmp_path, inputs, capsys):
     spec, weights = tiny(), tmp_path / "weights"
     for name, model in (("vae", CausalVAE(spec.vae)), ("student", DiT(spec.dit)), ("teacher", DiT(spec.dit))):
         save_weights(weights, name, model, {"preset": "tiny"})
+    save_features(weights)
     for more in ([], ["--teacher", "--steps", "1"]):
         assert main(arguments(inputs, tmp_path / "clip.mp4", "--preset", str(weights), "--json", *more)) == 0
         result = json.loads(capsys.readouterr().out)
@@ -157,6 +159,7 @@ def test_another_shape_and_where_the_face_is(tmp_path, inputs, capsys):
     spec, weights, out = tiny(), tmp_path / "weights", tmp_path / "clip.mp4"
     for name, model in (("vae", CausalVAE(spec.vae)), ("student", DiT(spec.dit))):
         save_weights(weights, name, model, {"preset": "tiny"})
+    save_features(weights)
     for more, whose in (([], "0.15,0.10,0.85,0.90: the preset's"), (["--face-box", "0,0,1,0.5"], "0.00,0.50: given")):
         assert main(arguments(inputs, out, "--preset", str(weights), "--size", "64x96", "--json", *more)) == 0
         shown = capsys.readouterr()

@@ -12,7 +12,9 @@ import pytest
 
 from talkingmachines.cli.main import main
 from talkingmachines.data.synthetic.bank import SpeechBank
-from talkingmachines.weights import read_metadata
+from talkingmachines.dit.model import DiT
+from talkingmachines.presets import tiny
+from talkingmachines.weights import read_metadata, save_weights
 
 pytest.importorskip("skia")
 pytest.importorskip("onnxruntime")
@@ -38,9 +40,11 @@ def train(stage: str, run: Path, *more: str) -> int:
 def test_from_nothing_to_a_clip(run: Path) -> None:
     assert train("vae", run, "--steps", "2") == 0
     assert train("audio", run, "--steps", "2") == 0
+    assert train("gestures", run, "--steps", "2") == 0
     assert train("teacher", run, "--steps", "2", "--clips", "3") == 0
     before = (run / "weights" / "vae-1-of-1.safetensors").read_bytes()
-    assert train("decoder", run, "--steps", "2") == 0
+    save_weights(run / "weights", "student", DiT(tiny().dit), {"preset": "tiny"})
+    assert train("decoder", run, "--steps", "2", "--clips", "3") == 0
     assert (run / "weights" / "vae-1-of-1.safetensors").read_bytes() != before
     assert read_metadata(run / "weights", "vae")["before"]["steps"] == 2
     said = read_metadata(run / "weights", "teacher")

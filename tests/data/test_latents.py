@@ -7,14 +7,17 @@ import torch
 
 from talkingmachines.audio.alignment import frames_in
 from talkingmachines.data.batches import VideoBatches
-from talkingmachines.data.calls import CallBatches
+from talkingmachines.data.calls import CallBatches, DrawnCalls
 from talkingmachines.data.latents import LatentClips, LatentClipsConfig, TeacherBatches, build_latents
 from talkingmachines.data.synthetic.bank import SpeechBank
+from talkingmachines.data.synthetic.gestures import GESTURE_FIELDS
 from talkingmachines.dit.model import DiT
+from talkingmachines.encoders.hearing import Hearing
 from talkingmachines.errors import ConfigError
 from talkingmachines.presets import tiny
 from talkingmachines.training.teacher import TeacherRecipe, TeacherStage
 from talkingmachines.vae.model import CausalVAE
+from talkingmachines.vae.pixels import to_unit
 
 pytest.importorskip("skia")
 pytest.importorskip("onnxruntime")
@@ -34,11 +37,21 @@ def vae() -> CausalVAE:
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory, vae: CausalVAE, bank: SpeechBank) -> LatentClips:
-    return build_latents(tmp_path_factory.mktemp("latents"), vae, bank, CONFIG, CPU, 0, lambda *_: None)
+def hearing() -> Hearing:
+    torch.manual_seed(0)
+    config = tiny().hearing
+    assert config is not None
+    return Hearing(config).eval().requires_grad_(False)
 
 
-def test_build_goes_on_where_it_stopped(tmp_path: Path, vae: CausalVAE, bank: SpeechBank, clips: LatentClips) -> None:
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory, vae: CausalVAE, hearing: Hearing, bank: SpeechBank) -> LatentClips:
+    return build_latents(tmp_path_factory.mktemp("latents"), vae, hearing, bank, CONFIG, CPU, 0, lambda *_: None)
+
+
+def test_build_goes_on_where_it_stopped(
+    tmp_path: Path, vae: CausalVAE, hearing: Hearing, bank: SpeechBank, clips: LatentClips
+) -> None:
     class Stop(Exception):
         pass
 
@@ -47,16 +60,21 @@ def test_build_goes_on_where_it_stopped(tmp_path: Path, vae: CausalVAE, bank: Sp
             raise Stop
 
     with pytest.raises(Stop):
-        build_latents(tmp_path, vae, bank, CONFIG, CPU, 0, stop)
-    again = build_latents(tmp_path, vae, bank, CONFIG, CPU, 0, lambda *_: None)
+        build_latents(tmp_path, vae, hearing, bank, CONFIG, CPU, 0, stop)
+    again = build_latents(tmp_path, vae, hearing, bank, CONFIG, CPU, 0, lambda *_: None)
     for name, array in clips.arrays.items():
         assert np.array_equal(array, again.arrays[name]), name
 
 
-def test_build_refuses_a_folder_of_other_clips(tmp_path: Path, vae: CausalVAE, bank: SpeechBank) -> None:
-    build_latents(tmp_path, vae, bank, LatentClipsConfig(1, 2, 64), CPU, 0, lambda *_: None)
+def test_build_refuses_a_folder_of_other_clips(
+    tmp_path: Path, vae: CausalVAE, hearing: Hearing, bank: SpeechBank
+) -> None:
+    build_latents(tmp_path, vae, hearing, bank, LatentClipsConfig(1, 2, 64), CPU, 0, lambda *_: None)
     with pytest.raises(ConfigError, match="another folder"):
-        build_latents(tmp_path, vae, bank, LatentClipsConfig(1, 3, 64), CPU, 0, lambda *_: None)
+        build_latents(tmp_path, vae, hearing, bank, LatentClipsConfig(1, 3, 64), CPU, 0, lambda *_: None)
+    with pytest.raises(ConfigError, match="another folder"):
+        heard_by_another = LatentClipsConfig(1, 2, 64, hearing="another")
+        build_latents(tmp_path, vae, hearing, bank, heard_by_another, CPU, 0, lambda *_: None)
 
 
 def test_batches_are_functions_of_the_step(clips: LatentClips) -> None:
@@ -67,7 +85,7 @@ def test_batches_are_functions_of_the_step(clips: LatentClips) -> None:
         assert all(torch.equal(first[name], again[name]) for name in first)
         shapes.add(first["latents"].shape)
         samples = len(first["latents"])
-        assert first["features"].shape == (samples, frames_in(5), 320)
+        assert first["features"].shape == (samples, frames_in(5), 20)
         assert first["weight"].shape == (samples, *first["latents"].shape[-2:])
         assert set(first["known"].tolist()) <= {1, 2}
     assert shapes == {(3, 4, 5, 8, 8), (14, 4, 5, 4, 4)}
@@ -79,10 +97,23 @@ def test_calls_are_clips_with_sound_that_goes_on(clips: LatentClips) -> None:
     assert all(torch.equal(first[name], again[name]) for name in first)
     samples = len(first["latents"])
     assert first["latents"].shape[1:3] == (4, 6) and torch.equal(first["reference"], first["latents"][:, :, 0])
-    assert first["features"].shape == (samples, frames_in(20), 320) and first["modes"].shape == (samples, 20)
+    assert first["features"].shape == (samples, frames_in(20), 20) and first["modes"].shape == (samples, 20)
     own = torch.from_numpy(np.stack(clips.arrays["features"]).astype(np.float32))
     for features in first["features"]:
         assert any(torch.equal(features[: frames_in(7)], clip) for clip in own)
+        heads = features[:, -len(GESTURE_FIELDS) :]
+        assert (heads[frames_in(7)] - heads[frames_in(7) - 1]).abs().max() < 3, "heads go on from where they were"
+
+
+def test_pictures_drawn_again_are_those_that_were_coded(clips: LatentClips, vae: CausalVAE, bank: SpeechBank) -> None:
+    batches = DrawnCalls(clips, latents=6, heard=6, patch=4, batch=2, bank=bank, config=CONFIG)
+    for step in range(20):
+        batch = batches[step]
+        if batch["latents"].shape[-1] == clips.cells:  # the whole picture: where it is cut, the encoder sees an edge
+            break
+    with torch.no_grad():
+        coded = vae.encode(to_unit(batch["video"]))
+    torch.testing.assert_close(coded, batch["latents"], atol=0.05, rtol=0.05)
 
 
 def test_known_frames_and_reference_in_the_conditioning(clips: LatentClips, vae: CausalVAE) -> None:

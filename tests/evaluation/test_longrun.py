@@ -19,6 +19,7 @@ from talkingmachines.evaluation.against import against_teacher, compare
 from talkingmachines.evaluation.calls import MINUTE, TURNS, call_minute, caller
 from talkingmachines.evaluation.clips import EvalConfig, portraits
 from talkingmachines.evaluation.longrun import LongRunConfig, Meter, long_run, measure
+from talkingmachines.evaluation.random_avatar import random_features
 from talkingmachines.evaluation.reader import READ_FIELDS, load_reader
 from talkingmachines.presets import tiny
 from talkingmachines.types import FPS, SAMPLES_PER_FRAME
@@ -189,7 +190,7 @@ def test_the_drawn_truth_scores_full_marks(minutes: list[Clip]) -> None:
 def test_a_student_of_random_weights_is_measured(bank: SpeechBank) -> None:
     spec = tiny()
     torch.manual_seed(0)
-    avatar = Avatar(spec, CausalVAE(spec.vae), DiT(spec.dit), torch.device("cpu"))
+    avatar = Avatar(spec, CausalVAE(spec.vae), DiT(spec.dit), torch.device("cpu"), features=random_features(spec))
     shapes, told = set(), []
 
     def look(index: int, pixels: np.ndarray) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from talkingmachines.dit.model import DiT
+from talkingmachines.evaluation.random_avatar import random_features
 from talkingmachines.placement.pipeline import Place, places, stream_frames
 from talkingmachines.presets import tiny
 from talkingmachines.streaming.engine import Call, Engine
@@ -28,7 +29,9 @@ def engine() -> Engine:
     student, vae = DiT(spec.dit).eval(), CausalVAE(spec.vae).eval()
     for parameter in [*student.parameters(), *vae.parameters()]:
         torch.nn.init.normal_(parameter, std=0.1)
-    return Engine(student, vae, spec.chunk, spec.size, CPU, spec.sampling.face_box)
+    features = random_features(spec)
+    assert features is not None
+    return Engine(student, vae, spec.chunk, spec.size, CPU, spec.sampling.face_box, features=features)
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +96,8 @@ class Gated(Engine):
     """An engine whose stages say when they begin, and may be held or fail."""
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__(engine.student, engine.vae, engine.chunk, engine.size, engine.device, engine.face_box)
+        models = engine.student, engine.vae
+        super().__init__(*models, engine.chunk, engine.size, engine.device, engine.face_box, features=engine.features)
         self.denoised: list[int] = []
         self.decoded: list[int] = []
         self.decode_may_go = threading.Event()

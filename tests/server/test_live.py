@@ -9,6 +9,7 @@ from importlib.resources import files
 
 import av
 import numpy as np
+import pytest
 import webrtc_peer
 from aiortc.mediastreams import AudioStreamTrack
 from dropped_calls import NUMBER, leave_nothing
@@ -87,6 +88,7 @@ def test_a_call_is_seen_measured_and_recorded(tmp_path):
     assert max(pictures) > 60 and min(pictures) < 40
 
 
+@pytest.mark.slow
 def test_ten_calls_that_are_dropped_without_goodbye_leave_nothing(monkeypatch):
     """The callers are killed. No task, thread, socket, file, object or memory of a call is left."""
     monkeypatch.setattr(calls_module, "LOST", 1.0)

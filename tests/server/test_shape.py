@@ -15,6 +15,7 @@ from talkingmachines.avatar import Avatar
 from talkingmachines.conversation.options import CallOptions
 from talkingmachines.conversation.webrtc import transport_params
 from talkingmachines.dit.model import DiT
+from talkingmachines.evaluation.random_avatar import random_features
 from talkingmachines.presets import tiny
 from talkingmachines.server.live import live_call
 from talkingmachines.server.webrtc import WebRTCSignalling
@@ -27,7 +28,9 @@ SHAPE = HEIGHT, WIDTH = 96, 64
 def _avatar():
     torch.manual_seed(0)
     spec = tiny()
-    return Avatar(spec, CausalVAE(spec.vae), DiT(spec.dit), torch.device("cpu"), shape=SHAPE)
+    return Avatar(
+        spec, CausalVAE(spec.vae), DiT(spec.dit), torch.device("cpu"), features=random_features(spec), shape=SHAPE
+    )
 
 
 def test_an_upload_is_cut_to_the_shape_and_the_page_knows_it():

@@ -8,10 +8,11 @@ from random_weights import randomise
 from torch import Tensor
 
 from talkingmachines.audio.alignment import AudioWindows, audio_windows, latent_modes
-from talkingmachines.audio.features import activity, log_mel
+from talkingmachines.audio.features import activity
 from talkingmachines.dit.conditioning import Conditioning, box_mask, still_conditioning
 from talkingmachines.dit.few_steps import FewStepDiT
 from talkingmachines.dit.model import DiT
+from talkingmachines.evaluation.random_avatar import random_features
 from talkingmachines.flow.chunk import ChunkConfig, denoise_chunk
 from talkingmachines.presets import tiny
 from talkingmachines.streaming.engine import Engine
@@ -28,7 +29,19 @@ def random_engine(chunk: ChunkConfig | None = None) -> Engine:
     student, vae = DiT(spec.dit).eval().requires_grad_(False), CausalVAE(spec.vae).eval().requires_grad_(False)
     randomise(student, 0, 1.0)
     randomise(vae, 1, 0.7)
-    return Engine(student, vae, chunk or spec.chunk, SIZE, torch.device("cpu"), spec.sampling.face_box, torch.float32)
+    torch.manual_seed(0)
+    features = random_features(spec)
+    assert features is not None
+    return Engine(
+        student,
+        vae,
+        chunk or spec.chunk,
+        SIZE,
+        torch.device("cpu"),
+        spec.sampling.face_box,
+        torch.float32,
+        features=features,
+    )
 
 
 def picture(seed: int = 0) -> np.ndarray:
@@ -55,7 +68,9 @@ def whole_call(engine: Engine, image: np.ndarray, samples: np.ndarray, seed: int
     side = reference.shape[-1]
     total = 1 + (len(samples) // 640 - 1) // 4
     heard = audio_windows(
-        log_mel(torch.from_numpy(samples)[None]), config.audio.window, list(range(size - 1, total, size))
+        engine.features(seed).push(torch.from_numpy(samples)[None]),
+        config.audio.window,
+        list(range(size - 1, total, size)),
     )
     face = box_mask(engine.face_box, side // config.patch[1], side // config.patch[2])[None]
     modes = latent_modes(activity(samples))[None]

@@ -9,16 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
+from stream_models import random_engine
 
-from talkingmachines.dit.model import DiT
 from talkingmachines.errors import MediaError, SessionError
 from talkingmachines.presets import tiny
-from talkingmachines.streaming.engine import Engine
 from talkingmachines.streaming.pacing import LiveCall
 from talkingmachines.streaming.session import Session
 from talkingmachines.streaming.slots import JITTER, MAX_LAG, LiveFrame, Make, Pacer
 from talkingmachines.types import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, VideoFrame
-from talkingmachines.vae.model import CausalVAE
 
 OPENING, CHUNK = 9, 12
 PERIOD = CHUNK / FPS
@@ -405,9 +403,7 @@ def test_sound_that_is_none() -> None:
 def test_a_real_session_in_real_time() -> None:
     torch.manual_seed(0)
     spec = tiny()
-    engine = Engine(
-        DiT(spec.dit).eval(), CausalVAE(spec.vae).eval(), spec.chunk, spec.size, torch.device("cpu"), (0, 0, 1, 1)
-    )
+    engine = random_engine()
     session = Session(engine, engine.open(np.zeros((64, 64, 3), np.uint8), 0))
     call = LiveCall(session, 4 * spec.chunk.frames)
     call.push_audio(speech(0.5))

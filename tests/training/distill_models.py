@@ -41,7 +41,7 @@ class Calls(Dataset[dict[str, Tensor]]):
         return {
             "latents": latents,
             "reference": latents[:, :, 0],
-            "features": torch.randn(B, frames_in(self.heard), 320, generator=g),
+            "features": torch.randn(B, frames_in(self.heard), PRESET.dit.audio.feature_dim, generator=g),
             "modes": torch.randint(2, (B, self.heard), generator=g),
             "weight": weight,
         }

@@ -2,13 +2,10 @@ import torch
 
 from talkingmachines.training.autoencoder import (
     AutoencoderRecipe,
-    AutoencoderStage,
     calibrate,
     movement,
     reconstruction_losses,
 )
-from talkingmachines.training.config import LoopConfig
-from talkingmachines.training.optimizer import build_optimizers
 from talkingmachines.vae.config import VAEConfig
 from talkingmachines.vae.model import CausalVAE
 from talkingmachines.vae.pixels import to_pixels, to_unit
@@ -51,18 +48,6 @@ def test_errors_count_more_where_and_when_the_picture_moves() -> None:
     assert weight.shape == (1, 1, 5, 16, 16)
     assert weight[0, 0, 2, 8, 8] == weight[0, 0, 3, 10, 6] == 1
     assert not weight[0, 0, 0].any() and not weight[0, 0, 4].any() and weight[0, 0, 3, 8, 11] == 0
-
-
-def test_decoder_only_leaves_the_encoder() -> None:
-    torch.manual_seed(0)
-    vae = CausalVAE(VAEConfig(4, 8, (8, 8), (1, 1), (8, 8), (1, 1)))
-    batches = [{"video": torch.randint(0, 256, (2, 5, 16, 16, 3), dtype=torch.uint8)}]
-    stage = AutoencoderStage(vae, AutoencoderRecipe(), batches, decoder_only=True)  # type: ignore[arg-type]
-    stage.losses(batches[0], torch.Generator().manual_seed(0))["loss"].backward()
-    assert all(parameter.grad is None for parameter in vae.encoder.parameters())
-    assert vae.decoder.linear.weight.grad is not None
-    optimized = [p for o in build_optimizers(vae, LoopConfig(steps=1)) for g in o.param_groups for p in g["params"]]
-    assert len(optimized) == len(list(vae.decoder.parameters()))
 
 
 def test_pixels_round_trip() -> None:

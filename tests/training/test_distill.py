@@ -13,9 +13,11 @@ from talkingmachines.precision import fast_autocast
 from talkingmachines.training.distill import DistillBatches, DistillRecipe, DistillStage
 from talkingmachines.training.teacher import TeacherRecipe, TeacherStage
 from talkingmachines.training.trajectories import (
+    StartBatches,
     StartStage,
     TrajectoryBatches,
     build_trajectories,
+    call_regression,
     cut_window,
     regression,
 )
@@ -124,7 +126,7 @@ def test_turns_touch_only_whose_turn_it_is(trajectories: TrajectoryBatches, roll
 
 def test_regression_alone_learns_the_teachers_clips(trajectories: TrajectoryBatches) -> None:
     torch.manual_seed(0)
-    start = StartStage(model(1), CHUNK, trajectories, vae(), 0.3)
+    start = StartStage(model(1), CHUNK, StartBatches(trajectories, Calls()), vae(), 0.3)
     optimizer = torch.optim.AdamW(start.model.parameters(), lr=2e-3)
     losses = []
     for step in range(30):
@@ -135,6 +137,23 @@ def test_regression_alone_learns_the_teachers_clips(trajectories: TrajectoryBatc
         losses.append(float(loss.detach()))
     assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
     assert start.sample_grid(start.model).shape[-1] == 3
+
+
+def test_the_start_learns_from_the_teachers_clips_and_from_real_ones(trajectories: TrajectoryBatches) -> None:
+    start = StartStage(model(1), CHUNK, StartBatches(trajectories, Calls()), vae(), 0.3)
+    assert ["points" in start.batches[step] for step in range(5)] == [True, False, False, False, True]
+    optimizer = torch.optim.AdamW(start.model.parameters(), lr=2e-3)
+    losses = []
+    for step in range(40):
+        loss = start.losses(Calls()[0], torch.Generator().manual_seed(step % 2))["loss"]
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
+    own = call_regression(start.model, CHUNK, Calls()[0], 1, 0.3, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+    assert torch.isfinite(own) and own.requires_grad
+    assert torch.isfinite(start.losses(start.batches[0], torch.Generator())["loss"])
 
 
 def test_a_still_student_stops_the_run(trajectories: TrajectoryBatches) -> None:

@@ -7,7 +7,7 @@ import torch
 from distill_models import CELLS, CHUNK, LATENTS, PRESET, Calls, model
 
 from talkingmachines.audio.alignment import audio_windows, frames_in
-from talkingmachines.training.rollout import UNCERTAINTY, Scene, rollout, uncertain, window_estimate
+from talkingmachines.training.rollout import UNCERTAINTY, Scene, rollout, uncertain, window_call, window_estimate
 
 
 def scene(heard: int = 12) -> Scene:
@@ -28,6 +28,18 @@ def test_first_step_of_a_call_equals_the_window_while_it_fills(monkeypatch: pyte
 
 def _flat(shape: tuple[int | torch.Size, ...]) -> list[int]:
     return list(shape[0]) if isinstance(shape[0], torch.Size) else list(shape)  # type: ignore[arg-type]
+
+
+def test_a_window_is_made_as_a_call_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both steps: chunk by chunk with the cache, and all at once, where the latent frames before are the call's."""
+    student, chunks, call, noise = model(), CHUNK.window, scene(), torch.randn(CELLS, CELLS)
+    monkeypatch.setattr(torch, "randn", lambda *shape, generator: noise.expand(torch.Size(_flat(shape))).clone())
+    monkeypatch.setattr("talkingmachines.training.rollout.UNCERTAINTY", 0.0)
+    made, _ = rollout(student, CHUNK, call, chunks, 1, chunks, torch.Generator())
+    frames = range(chunks * CHUNK.frames)
+    at_once = window_call(student, CHUNK, replace(call, latents=made), frames, 1, torch.Generator())
+    torch.testing.assert_close(at_once, made, atol=1e-4, rtol=1e-4)
+    assert at_once.requires_grad
 
 
 def test_nothing_after_a_chunk_is_heard() -> None:

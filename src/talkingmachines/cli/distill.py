@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CPU_TRAJECTORIES, GPU_TRAJECTORIES = 150, 600
 """Batches of clips that the teacher makes."""
 
-START_SHARE = 0.3
+START_SHARE = 0.6
 """Of the time, for the causal start."""
 
 
@@ -43,7 +43,7 @@ def distill(
     job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed, clips)
     count = trajectories or (CPU_TRAJECTORIES if job.device.type == "cpu" else GPU_TRAJECTORIES)
     calls, pairs = _trajectories(job, count)
-    _start(job, pairs)
+    _start(job, calls, pairs)
     _match(job, calls, pairs)
     print(f"weights: {job.weights}")
 
@@ -60,7 +60,7 @@ def _trajectories(job: Run, count: int) -> tuple["CallBatches", "TrajectoryBatch
     length = coded.arrays["latents"].shape[1] // chunk.frames * chunk.frames
     heard = DistillRecipe().chunks * chunk.frames
     calls = CallBatches(coded, length, heard, patch, batch=job.batch, seed=job.seed)
-    stage = TeacherStage(_model(job, "teacher"), TeacherRecipe(shift=sampling.shift), calls, trained_vae(job))
+    stage = TeacherStage(_model(job, "teacher"), TeacherRecipe(), calls, trained_vae(job))
     folder = job.folder / "trajectories"
     with progress_bar("the teacher's clips") as update:
         build_trajectories(
@@ -81,16 +81,17 @@ def _trajectories(job: Run, count: int) -> tuple["CallBatches", "TrajectoryBatch
     return matched, TrajectoryBatches(folder, calls, job.seed)
 
 
-def _start(job: Run, pairs: "TrajectoryBatches") -> None:
+def _start(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches") -> None:
     """The causal start, unless an earlier run has finished it."""
     from talkingmachines.training.teacher import TeacherRecipe
-    from talkingmachines.training.trajectories import StartStage
+    from talkingmachines.training.trajectories import StartBatches, StartStage
     from talkingmachines.weights import save_weights, shard_paths
 
     if job.resume and shard_paths(job.weights, "student-start"):
         return
     model = _model(job, "teacher").requires_grad_(True)
-    stage = StartStage(model, job.preset.chunk, pairs, trained_vae(job), TeacherRecipe().motion_std)
+    batches = StartBatches(pairs, replace(calls, batch=job.batch))
+    stage = StartStage(model, job.preset.chunk, batches, trained_vae(job), TeacherRecipe().motion_std)
     started, taken = run_stage(stage, _part(job, stage.name, START_SHARE), learning_rate=5e-4, muon=True)
     save_weights(job.weights, "student-start", started, job.metadata(**taken), eight_bits=True)
 
@@ -111,7 +112,7 @@ def _match(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches") -> None:
         _model(job, "teacher"),
         job.preset.chunk,
         recipe,
-        TeacherRecipe(shift=job.preset.sampling.shift),
+        TeacherRecipe(),
         DistillBatches(calls, pairs, recipe.critic_steps),
         trained_vae(job),
         Watch(),

@@ -1,5 +1,6 @@
 """`eval`: how good a preset is, in figures and in pictures."""
 
+import os
 import tempfile
 from collections.abc import Callable
 from json import dumps
@@ -112,7 +113,7 @@ def heldout_speech(path: Path | None) -> "SpeechBank":
     kept = _cache_folder() / f"heldout-{BANK_UTTERANCES}-{BANK_SEED}-{__version__}.npz"
     if not kept.exists():
         with progress_bar("synthesising speech") as update:
-            SpeechBank.build("heldout", BANK_UTTERANCES, BANK_SEED, update).save(kept)
+            SpeechBank.build("heldout", BANK_UTTERANCES, BANK_SEED, update, os.cpu_count() or 0).save(kept)
     return SpeechBank.load(kept)
 
 

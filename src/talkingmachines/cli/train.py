@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from talkingmachines.data.latents import LatentClips
+    from talkingmachines.data.latents import LatentClips, LatentClipsConfig
     from talkingmachines.data.synthetic.bank import SpeechBank
+    from talkingmachines.encoders.hearing import Hearing, HearingConfig
     from talkingmachines.presets import Preset
     from talkingmachines.training.config import LoopConfig
     from talkingmachines.training.loop import Report, Stage
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
     from talkingmachines.vae.model import CausalVAE
 
 UTTERANCES = 1500
-CPU_BATCH, GPU_BATCH = 8, 64
+GESTURE_FRAMES = 251
+"""Of the tracks that gestures are learned from: several blinks long."""
+
+CPU_BATCH, GPU_BATCH = 5, 64
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class StageName(StrEnum):
 
     VAE = "vae"
     AUDIO = "audio"
+    GESTURES = "gestures"
     TEACHER = "teacher"
     DECODER = "decoder"
     READER = "reader"
@@ -98,6 +103,7 @@ def train(
     {
         StageName.VAE: _vae,
         StageName.AUDIO: _audio,
+        StageName.GESTURES: _gestures,
         StageName.TEACHER: _teacher,
         StageName.DECODER: _decoder,
         StageName.READER: _reader,
@@ -134,44 +140,73 @@ def _vae(job: Run) -> None:
 
 
 def _decoder(job: Run) -> None:
-    """The autoencoder's decoder alone, further: what was trained on its latents stays good."""
-    from talkingmachines.data.batches import VideoBatches
-    from talkingmachines.training.autoencoder import AutoencoderRecipe, AutoencoderStage
+    """The autoencoder's decoder alone, on what the student makes: what was trained on its latents stays good."""
+    from talkingmachines.data.calls import DrawnCalls
+    from talkingmachines.dit.model import DiT
+    from talkingmachines.training.autoencoder import AutoencoderRecipe
+    from talkingmachines.training.decoder import DecoderStage
     from talkingmachines.vae.model import CausalVAE
     from talkingmachines.weights import save_weights
 
-    size = job.preset.size
-    batches = VideoBatches(_speech(job), size, min(size, 128), batch=job.batch, seed=job.seed + 2)
-    recipe = AutoencoderRecipe()
-    coder = CausalVAE(_vae_config(job))
+    chunk, patch = job.preset.chunk, job.preset.dit.patch[1]
+    frames = chunk.frames * chunk.window
+    batches = DrawnCalls(
+        coded_clips(job),
+        frames,
+        frames,
+        patch,
+        batch=max(1, job.batch // 2),
+        seed=job.seed + 2,
+        bank=_speech(job),
+        config=clips_config(job),
+    )
+    student, coder, recipe = DiT(job.preset.dit), CausalVAE(_vae_config(job)), AutoencoderRecipe()
+    trained(job, "student", student)
     before = trained(job, "vae", coder)
-    stage = AutoencoderStage(coder.to(job.device), recipe, batches, decoder_only=True)
+    student = student.to(job.device).eval().requires_grad_(False)
+    stage = DecoderStage(coder.to(job.device), student, chunk, recipe, batches)
     further, taken = run_stage(stage, job, learning_rate=5e-4, muon=False)
     said = job.metadata(recipe=asdict(recipe), **taken, before=before)
     save_weights(job.weights, "vae", further, said)
 
 
 def _audio(job: Run) -> None:
-    """Stage 2: the audio projection, on speech and the mouths that speak it, without pictures."""
+    """Stage 2: hearing and the audio projection, on speech and the mouths that speak it, without pictures."""
     import torch
 
-    from talkingmachines.data.batches import SpeechBatches
-    from talkingmachines.data.synthetic.visemes import MOUTH_FIELDS
+    from talkingmachines.data.batches import MOUTH, SpeechBatches
     from talkingmachines.training.audio import AudioStage, MouthReader
     from talkingmachines.weights import save_weights
 
     torch.manual_seed(job.seed)
     assert job.preset.dit.audio is not None
-    model = MouthReader(job.preset.dit.audio, len(MOUTH_FIELDS))
-    reader, taken = run_stage(
-        AudioStage(model, SpeechBatches(_speech(job), seed=job.seed)), job, learning_rate=1e-3, muon=False
-    )
+    model = MouthReader(_hearing_config(job), job.preset.dit.audio, len(MOUTH))
+    stage = AudioStage(model, SpeechBatches(_speech(job), seed=job.seed), job.preset.chunk.frames)
+    reader, taken = run_stage(stage, job, learning_rate=1e-3, muon=False)
     assert isinstance(reader, MouthReader)
+    save_weights(job.weights, "hearing", reader.hearing, job.metadata(**taken))
     save_weights(job.weights, "audio", reader.projection, job.metadata(**taken))
 
 
+def _gestures(job: Run) -> None:
+    """Stage 3: what a character does beside speaking, on motion tracks and what is heard with them."""
+    import torch
+
+    from talkingmachines.data.batches import SpeechBatches
+    from talkingmachines.encoders.gestures import Gestures
+    from talkingmachines.training.gestures import GesturesStage
+    from talkingmachines.weights import save_weights
+
+    torch.manual_seed(job.seed)
+    assert job.preset.gestures is not None
+    batches = SpeechBatches(_speech(job), frames=GESTURE_FRAMES, seed=job.seed)
+    stage = GesturesStage(Gestures(job.preset.gestures), _hearing(job), batches)
+    gestures, taken = run_stage(stage, job, learning_rate=1e-3, muon=False)
+    save_weights(job.weights, "gestures", gestures, job.metadata(**taken))
+
+
 def _teacher(job: Run) -> None:
-    """Stage 3: the bidirectional teacher, on clips coded once by the autoencoder."""
+    """Stage 4: the bidirectional teacher, on clips coded once by the autoencoder."""
     import torch
 
     from talkingmachines.data.latents import TeacherBatches
@@ -184,7 +219,7 @@ def _teacher(job: Run) -> None:
     patch = job.preset.dit.patch[1]
     batches = TeacherBatches(coded, sampling.window, sampling.history, patch, batch=job.batch, seed=job.seed)
     torch.manual_seed(job.seed)
-    recipe = TeacherRecipe(shift=sampling.shift)
+    recipe = TeacherRecipe()
     model = DiT(job.preset.dit)
     if shard_paths(job.weights, "audio"):
         # It stays as it was taught: errors of pictures would make it forget the lips.
@@ -218,6 +253,20 @@ def _reader(job: Run) -> None:
     print(f"held-out accuracy: {said['heldout']}")
 
 
+def _hearing_config(job: Run) -> "HearingConfig":
+    if job.preset.hearing is None:
+        raise ConfigError(f"the speech encoder of {job.preset.name} is not trained here: bring wav2vec2")
+    return job.preset.hearing
+
+
+def _hearing(job: Run) -> "Hearing":
+    from talkingmachines.encoders.hearing import Hearing
+
+    hearing = Hearing(_hearing_config(job))
+    trained(job, "hearing", hearing)
+    return hearing.to(job.device).eval().requires_grad_(False)
+
+
 def _vae_config(job: Run) -> "VAEConfig":
     from talkingmachines.vae.config import VAEConfig
 
@@ -233,20 +282,27 @@ def _speech(job: Run) -> "SpeechBank":
     path = job.folder / "speech.npz"
     if not path.exists():
         with progress_bar("synthesising speech") as update:
-            SpeechBank.build("train", UTTERANCES, job.seed, update).save(path)
+            SpeechBank.build("train", UTTERANCES, job.seed, update, job.workers).save(path)
     return SpeechBank.load(path)
 
 
 def coded_clips(job: Run) -> "LatentClips":
     """The run's clips, drawn and coded at their first use."""
-    from talkingmachines.data.latents import LatentClipsConfig, build_latents
+    from talkingmachines.data.latents import build_latents
+
+    folder, coder, hearing = job.folder / "latents", trained_vae(job), _hearing(job)
+    config = clips_config(job)
+    with progress_bar("coding clips") as update:
+        return build_latents(folder, coder, hearing, _speech(job), config, job.device, job.workers, update)
+
+
+def clips_config(job: Run) -> "LatentClipsConfig":
+    from talkingmachines.data.latents import LatentClipsConfig
+    from talkingmachines.training.checkpoint import fingerprint
 
     sampling = job.preset.sampling
-    config = LatentClipsConfig(job.clips, sampling.window + sampling.history, job.preset.size, job.seed)
-    with progress_bar("coding clips") as update:
-        return build_latents(
-            job.folder / "latents", trained_vae(job), _speech(job), config, job.device, job.workers, update
-        )
+    latents = sampling.window + sampling.history
+    return LatentClipsConfig(job.clips, latents, job.preset.size, job.seed, fingerprint(_hearing(job)))
 
 
 def trained(job: Run, name: str, model: "nn.Module") -> dict[str, object]:

@@ -8,12 +8,19 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from talkingmachines.audio.features import log_mel
+from talkingmachines.data.synthetic.augment import other_throat
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.data.synthetic.character import sample_character
 from talkingmachines.data.synthetic.clip import make_clip
 from talkingmachines.data.synthetic.draw import draw_clip
+from talkingmachines.data.synthetic.gestures import gestures_of
 from talkingmachines.data.synthetic.pose import POSE_FIELDS
 from talkingmachines.data.synthetic.visemes import MOUTH_FIELDS
+
+MOUTH = (*MOUTH_FIELDS, "shut")
+"""What SpeechBatches says of a mouth."""
+
+_COLUMNS = [POSE_FIELDS.index(name) for name in MOUTH_FIELDS]
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,9 @@ class VideoBatches(Dataset[dict[str, Tensor]]):
 
 @dataclass(frozen=True)
 class SpeechBatches(Dataset[dict[str, Tensor]]):
-    """Speech and the mouth that speaks it: features [batch, frames, 320], mouth [batch, frames, MOUTH_FIELDS]."""
+    """Speech and the face that speaks it: mel [batch, frames, 320], of throats of many sizes; mouth [batch, frames,
+    MOUTH]; gestures [batch, frames, GESTURE_FIELDS].
+    """
 
     bank: SpeechBank
     frames: int = 81
@@ -52,8 +61,10 @@ class SpeechBatches(Dataset[dict[str, Tensor]]):
         clips = [
             make_clip(int(rng.integers(2**31)), self.bank.split, self.frames, self.bank) for _ in range(self.batch)
         ]
-        columns = [POSE_FIELDS.index(name) for name in MOUTH_FIELDS]
+        mel = log_mel(torch.from_numpy(np.stack([clip.samples for clip in clips])))
+        mouth = [np.concatenate([clip.track[:, _COLUMNS], clip.closed[:, None]], 1) for clip in clips]
         return {
-            "features": log_mel(torch.from_numpy(np.stack([clip.samples for clip in clips]))),
-            "mouth": torch.from_numpy(np.stack([clip.track[:, columns] for clip in clips])),
+            "mel": torch.stack([other_throat(one, rng) for one in mel]),
+            "mouth": torch.from_numpy(np.stack(mouth).astype(np.float32)),
+            "gestures": torch.from_numpy(np.stack([gestures_of(clip.track) for clip in clips])),
         }

@@ -8,7 +8,18 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from talkingmachines.audio.alignment import frames_in
-from talkingmachines.data.latents import LatentClips, batch_crop, crop_weight, cropped_batch
+from talkingmachines.data.latents import LatentClips, LatentClipsConfig, batch_crop, crop_weight, cropped_batch
+from talkingmachines.data.synthetic.bank import SpeechBank
+from talkingmachines.data.synthetic.character import sample_character
+from talkingmachines.data.synthetic.clip import make_clip
+from talkingmachines.data.synthetic.draw import draw_clip
+from talkingmachines.data.synthetic.gestures import GESTURE_FIELDS
+from talkingmachines.types import FPS
+
+_GESTURES = len(GESTURE_FIELDS)
+
+_RETURN = FPS / 2
+"""Video frames in which a head goes most of the way from where one clip ended to where the next one was drawn."""
 
 
 @dataclass(frozen=True)
@@ -32,24 +43,50 @@ class CallBatches(Dataset[dict[str, Tensor]]):
         return cropped_batch(rng, self.clips, self.patch, self.batch, self._call)
 
     def _call(self, rng: np.random.Generator, crop: int) -> dict[str, Tensor]:
-        arrays = self.clips.arrays
         index = int(rng.integers(self.clips.clips))
-        rows, columns = batch_crop(rng, arrays["face"][index], crop, self.clips.cells, self.patch)
+        rows, columns = batch_crop(rng, self.clips.arrays["face"][index], crop, self.clips.cells, self.patch)
+        return self._clip(rng, index, rows, columns)
+
+    def _clip(self, rng: np.random.Generator, index: int, rows: slice, columns: slice) -> dict[str, Tensor]:
+        arrays = self.clips.arrays
         latents = arrays["latents"][index][: self.latents, :, rows, columns].astype(np.float32)
         features, modes = self._sound(rng, index)
         return {
             "latents": torch.from_numpy(latents).transpose(0, 1),
             "reference": torch.from_numpy(latents[0]),
-            "features": torch.from_numpy(features[: frames_in(self.heard)].astype(np.float32)),
+            "features": torch.from_numpy(features[: frames_in(self.heard)]),
             "modes": torch.from_numpy(modes[: self.heard].astype(np.int64)),
             "weight": torch.from_numpy(crop_weight(self.clips, index)[rows, columns]),
         }
 
     def _sound(self, rng: np.random.Generator, index: int) -> tuple[np.ndarray, np.ndarray]:
         arrays = self.clips.arrays
-        features, modes = [arrays["features"][index]], [arrays["modes"][index]]
+        features, modes = [arrays["features"][index].astype(np.float32)], [arrays["modes"][index]]
         while sum(len(part) for part in modes) < self.heard:
             other = rng.integers(self.clips.clips)
-            features.append(arrays["features"][other][1:])
+            following = arrays["features"][other].astype(np.float32)
+            # The head goes on from where it was.
+            gap = features[-1][-1:, -_GESTURES:] - following[:1, -_GESTURES:]
+            following[:, -_GESTURES:] += gap * np.exp(-np.arange(len(following)) / _RETURN)[:, None]
+            features.append(following[1:])
             modes.append(arrays["modes"][other][1:])
         return np.concatenate(features), np.concatenate(modes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnCalls(CallBatches):
+    """CallBatches with their pictures, drawn again: video uint8 [B, 1 + 4(F - 1), H, W, 3].
+
+    bank, config: what the clips were made from.
+    """
+
+    bank: SpeechBank
+    config: LatentClipsConfig
+
+    def _clip(self, rng: np.random.Generator, index: int, rows: slice, columns: slice) -> dict[str, Tensor]:
+        clip = make_clip(self.config.seed + index, self.bank.split, frames_in(self.config.latents), self.bank)
+        track = clip.track[: frames_in(self.latents)]
+        video = draw_clip(sample_character(clip.character_seed), track, self.config.size)
+        scale = self.config.size // self.clips.cells
+        high, wide = (slice(scale * part.start, scale * part.stop) for part in (rows, columns))
+        return super()._clip(rng, index, rows, columns) | {"video": torch.from_numpy(video[:, high, wide].copy())}

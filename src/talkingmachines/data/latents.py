@@ -18,7 +18,9 @@ from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.data.synthetic.character import sample_character
 from talkingmachines.data.synthetic.clip import make_clip
 from talkingmachines.data.synthetic.draw import draw_clip, face_box, mouth_box
+from talkingmachines.data.synthetic.gestures import GESTURE_FIELDS, gestures_of
 from talkingmachines.data.synthetic.pose import Pose
+from talkingmachines.encoders.hearing import Hearing
 from talkingmachines.errors import ConfigError
 from talkingmachines.precision import fast_autocast
 from talkingmachines.vae.model import CausalVAE
@@ -32,17 +34,22 @@ FIELDS = ("latents", "features", "modes", "face", "mouth")
 
 @dataclass(frozen=True)
 class LatentClipsConfig:
-    """clips of `latents` latent frames each, drawn at `size` pixels from `seed` on."""
+    """clips of `latents` latent frames each, drawn at `size` pixels from `seed` on.
+
+    hearing: fingerprint of what heard them.
+    """
 
     clips: int
     latents: int
     size: int
     seed: int = 0
+    hearing: str = ""
 
 
 @dataclass(frozen=True)
 class _Drawn(Dataset[dict[str, Tensor]]):
-    """One clip: video uint8 [T, H, W, 3], features [T, C], modes [F], boxes face and mouth [4] of a neutral pose."""
+    """One clip: video uint8 [T, H, W, 3], mel [T, 320], gestures [T, G] less those of frame 0, modes [F], and of a
+    neutral pose the boxes face and mouth [4]."""
 
     bank: SpeechBank
     config: LatentClipsConfig
@@ -50,9 +57,11 @@ class _Drawn(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         clip = make_clip(self.config.seed + index, self.bank.split, frames_in(self.config.latents), self.bank)
         character = sample_character(clip.character_seed)
+        gestures = gestures_of(clip.track)
         return {
             "video": torch.from_numpy(draw_clip(character, clip.track, self.config.size)),
-            "features": log_mel(torch.from_numpy(clip.samples)[None])[0],
+            "mel": log_mel(torch.from_numpy(clip.samples)[None])[0],
+            "gestures": torch.from_numpy(gestures - gestures[:1]),
             "modes": latent_modes(activity(clip.samples)),
             "face": torch.tensor(face_box(character, Pose())),
             "mouth": torch.tensor(mouth_box(character, Pose())),
@@ -62,7 +71,7 @@ class _Drawn(Dataset[dict[str, Tensor]]):
 class LatentClips:
     """Memory-mapped arrays of the coded clips, N clips.
 
-    latents: float16 [N, F, C, h, w]; features: float16 [N, T, 320]; modes: uint8 [N, F];
+    latents: float16 [N, F, C, h, w]; features: float16 [N, T, A], what was heard and the gestures; modes: uint8 [N, F];
     face, mouth: float32 [N, 4], boxes x0, y0, x1, y1 in fractions of the picture.
     """
 
@@ -76,6 +85,7 @@ class LatentClips:
 def build_latents(
     folder: Path,
     vae: CausalVAE,
+    hearing: Hearing,
     bank: SpeechBank,
     config: LatentClipsConfig,
     device: torch.device,
@@ -88,7 +98,7 @@ def build_latents(
     frames, cells = frames_in(config.latents), config.size // vae.config.spatial_stride
     shapes = {
         "latents": ("f2", (config.latents, vae.config.latent_channels, cells, cells)),
-        "features": ("f2", (frames, 320)),
+        "features": ("f2", (frames, hearing.config.dim + len(GESTURE_FIELDS))),
         "modes": ("u1", (config.latents,)),
         "face": ("f4", (4,)),
         "mouth": ("f4", (4,)),
@@ -104,6 +114,8 @@ def build_latents(
         video = to_unit(item.pop("video").to(device)[None])
         with fast_autocast(device):
             item["latents"] = vae.encode(video)[0].transpose(0, 1).half().cpu()
+        heard = hearing.of_mel(item.pop("mel").to(device)[None])[0].cpu()
+        item["features"] = torch.cat([heard, item.pop("gestures")], 1).half()
         for name, array in arrays.items():
             array[index] = item[name].numpy()
         if (index + 1) % 50 == 0 or index + 1 == config.clips:

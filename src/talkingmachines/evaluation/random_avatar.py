@@ -11,9 +11,12 @@ from talkingmachines.dit.config import ImageConfig, TextConfig
 from talkingmachines.dit.fp8 import Float8Errors, check_fp8, quantise_fp8
 from talkingmachines.dit.weights import unfilled
 from talkingmachines.encoders.encoders import Encoders
+from talkingmachines.encoders.gestures import Gestures
+from talkingmachines.encoders.hearing import Hearing
 from talkingmachines.encoders.loading import transformers_class
 from talkingmachines.encoders.speech import SpeechEncoder
 from talkingmachines.presets import Preset, preset
+from talkingmachines.streaming.features import HearingStream, MakeFeatures
 from talkingmachines.vae.build import build_vae
 from talkingmachines.vae.taehv import TAEHV
 
@@ -45,7 +48,18 @@ def random_avatar(
         fill(student)
         errors = quantise_fp8(student) if fp8 else None
         told = random_encoders(spec, device)
-    return Avatar(spec, vae, student, device, dtype, encoders=told, shape=shape, compile=compile), errors
+        features = random_features(spec)
+    return (
+        Avatar(spec, vae, student, device, dtype, encoders=told, features=features, shape=shape, compile=compile),
+        errors,
+    )
+
+
+def random_features(spec: Preset) -> MakeFeatures | None:
+    """Of hearing and gestures without their weights; None for presets that have neither."""
+    if spec.hearing is None or spec.gestures is None:
+        return None
+    return HearingStream.maker(Hearing(spec.hearing).eval(), Gestures(spec.gestures).eval())
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 B calls, f latent frames of a chunk, C latent channels, h w latent rows and columns, T video frames, H W pixels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,7 +32,7 @@ from talkingmachines.flow.chunk import ChunkConfig, ChunkModel, denoise_chunk
 from talkingmachines.media.face import Box
 from talkingmachines.precision import autocast, fast_dtype
 from talkingmachines.streaming.audio import AudioStream, ChunkAudio
-from talkingmachines.streaming.features import FeatureStream, LogMelStream
+from talkingmachines.streaming.features import LogMelStream, MakeFeatures
 from talkingmachines.vae.build import VideoVAE
 from talkingmachines.vae.pixels import to_frames, to_tensor
 
@@ -87,7 +87,7 @@ class Engine:
         face_box: Box,
         dtype: torch.dtype | None = None,
         *,
-        features: Callable[[], FeatureStream] = LogMelStream,
+        features: MakeFeatures = LogMelStream.make,
         compile: bool = False,
     ) -> None:
         self.student, self.vae, self.chunk, self.features = student, vae, chunk, features
@@ -151,7 +151,7 @@ class Engine:
             context = self.student.prepare_context(replace(going_on, text=text, image=picture))
             cache = self._model.empty_cache(1, compute_dtype(self.student.head.head.weight))
         return Call(
-            AudioStream(self.chunk.frames, config.audio.window, self.features()),
+            AudioStream(self.chunk.frames, config.audio.window, self.features(seed)),
             torch.Generator().manual_seed(seed),
             cache,
             opening,

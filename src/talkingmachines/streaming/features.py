@@ -3,14 +3,19 @@
 T video frames, C feature channels, N layers of the speech encoder, D its width.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from talkingmachines.audio.features import HISTORY, log_mel
+from talkingmachines.encoders.gestures import Gestures
+from talkingmachines.encoders.hearing import Hearing
 from talkingmachines.encoders.speech import SpeechEncoder, SpeechState
+from talkingmachines.types import SAMPLES_PER_FRAME
 
 
 class FeatureStream(Protocol):
@@ -23,11 +28,20 @@ class FeatureStream(Protocol):
         """Forgets what came last: what comes next does not follow on it, and would begin with a click."""
 
 
+MakeFeatures = Callable[[int], FeatureStream]
+"""The features of a new call, from its seed."""
+
+
 class LogMelStream:
     """log_mel, [1, T, C]: the same features whatever the pieces."""
 
     def __init__(self) -> None:
         self._history = torch.zeros(1, HISTORY)
+
+    @classmethod
+    def make(cls, seed: int) -> "LogMelStream":
+        """A MakeFeatures."""
+        return cls()
 
     def push(self, samples: Tensor) -> Tensor:
         features = log_mel(samples, self._history)
@@ -38,12 +52,47 @@ class LogMelStream:
         self._history = torch.zeros_like(self._history)
 
 
+class HearingStream:
+    """Hearing's features and drawn gestures, [1, T, C + G]: the same to the bit, whatever the pieces.
+
+    So they are made frame by frame: each gesture goes on from the one before, and rounding would grow.
+    """
+
+    def __init__(self, hearing: Hearing, gestures: Gestures, seed: int) -> None:
+        """seed: of the gestures. The models are small, and work on a processor wherever the others are."""
+        self._hearing, self._gestures = hearing, gestures
+        self._generator = torch.Generator().manual_seed(seed)
+        self._heard, self._drawn = hearing.start(), gestures.start()
+
+    @classmethod
+    def maker(cls, hearing: Hearing, gestures: Gestures) -> MakeFeatures:
+        return partial(cls, hearing, gestures)
+
+    @torch.inference_mode()
+    def push(self, samples: Tensor) -> Tensor:
+        return torch.cat([self._next(frame) for frame in samples.split(SAMPLES_PER_FRAME, 1)], 1)
+
+    def _next(self, frame: Tensor) -> Tensor:
+        heard, self._heard = self._hearing.push(frame, self._heard)
+        drawn, self._drawn = self._gestures.draw(heard, self._drawn, self._generator)
+        return torch.cat([heard, drawn], 2)
+
+    def cut(self) -> None:
+        """Voice and room stay known, and the face goes on from where it is."""
+        silence = self._hearing.start()
+        self._heard = replace(silence, memory=self._heard.memory)
+
+
 class SpeechStream:
     """SpeechEncoder.features_next, [1, T, N, D] on the encoder's device: depends on the pieces, see there."""
 
     def __init__(self, encoder: SpeechEncoder) -> None:
         self._encoder = encoder
         self._state: SpeechState | None = None
+
+    @classmethod
+    def maker(cls, encoder: SpeechEncoder) -> MakeFeatures:
+        return lambda seed: cls(encoder)
 
     def push(self, samples: Tensor) -> Tensor:
         features, self._state = self._encoder.features_next(samples, self._state)

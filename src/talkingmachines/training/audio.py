@@ -8,48 +8,75 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from talkingmachines.audio.alignment import FRAMES_PER_LATENT, audio_windows
+from talkingmachines.audio.alignment import FRAMES_PER_LATENT, audio_windows, num_latents
 from talkingmachines.dit.audio import AudioProjection
 from talkingmachines.dit.config import AudioConfig
+from talkingmachines.encoders.hearing import Hearing, HearingConfig
+
+_OPENING = 3.0
+"""How much more the opening of the mouth counts than each other thing that is read."""
 
 
 class MouthReader(nn.Module):
-    """The transformer's audio projection, and a linear layer from its tokens to the mouth of 4 video frames."""
+    """Hearing, the transformer's audio projection, and a linear layer from its tokens to what 4 video frames show."""
 
-    def __init__(self, config: AudioConfig, fields: int) -> None:
+    def __init__(self, hearing: HearingConfig, audio: AudioConfig, fields: int) -> None:
+        """fields: of the mouth, the opening first. Gestures fill the rest of the projection's features."""
         super().__init__()
-        self.window, self.fields = config.window, fields
-        self.projection = AudioProjection(config)
-        self.out = nn.Linear(config.context_tokens * config.width, FRAMES_PER_LATENT * fields)
+        self.window, self.fields = audio.window, fields
+        self.gestures = audio.feature_dim - hearing.dim
+        self.hearing = Hearing(hearing)
+        self.projection = AudioProjection(audio)
+        self.out = nn.Linear(audio.context_tokens * audio.width, FRAMES_PER_LATENT * (fields + self.gestures))
 
-    def forward(self, features: Tensor) -> Tensor:
-        """[B, 1 + 4n, C] -> [B, 1 + n, 4, fields]; of the first latent frame, which is one video frame, 4 times it."""
-        tokens = self.projection(audio_windows(features, self.window))
-        return self.out(tokens.flatten(2)).unflatten(-1, (FRAMES_PER_LATENT, self.fields))
+    def tokens(self, mel: Tensor, gestures: Tensor, chunk_ends: range | None = None) -> Tensor:
+        """mel [B, 1 + 4n, C], gestures [B, 1 + 4n, G] -> [B, 1 + n, A, D]; chunk_ends: see audio_windows."""
+        features = torch.cat([self.hearing.of_mel(mel), gestures], 2)
+        return self.projection(audio_windows(features, self.window, chunk_ends))
+
+    def forward(self, mel: Tensor, gestures: Tensor, chunk_ends: range | None = None) -> Tensor:
+        """-> [B, 1 + n, 4, fields + G]; of the first latent frame, which is one video frame, 4 times it."""
+        read = self.out(self.tokens(mel, gestures, chunk_ends).flatten(2))
+        return read.unflatten(-1, (FRAMES_PER_LATENT, self.fields + self.gestures))
 
 
 class AudioStage:
-    """Batches: features [B, 1 + 4n, C]; mouth [B, 1 + 4n, fields], the opening first."""
+    """Batches: mel [B, 1 + 4n, C]; mouth [B, 1 + 4n, fields], the opening first; gestures [B, 1 + 4n, G], of which the
+    changes since the first frame come in.
+
+    chunk: latent frames of the student's chunks. In half of the steps nothing is heard that comes after a chunk.
+    """
 
     name = "audio"
 
-    def __init__(self, model: MouthReader, batches: Dataset[dict[str, Tensor]]) -> None:
+    def __init__(self, model: MouthReader, batches: Dataset[dict[str, Tensor]], chunk: int) -> None:
         self.model: nn.Module = model
-        self.batches = batches
+        self.batches, self.chunk = batches, chunk
 
     def losses(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        made = self.model(batch["features"]).float()
-        mouth = batch["mouth"]
-        first = mouth[:, :1, None].expand(-1, -1, FRAMES_PER_LATENT, -1)
-        true = torch.cat([first, mouth[:, 1:].unflatten(1, (-1, FRAMES_PER_LATENT))], 1)
+        ends = None
+        if torch.rand((), generator=generator) < 0.5:
+            first = int(torch.randint(self.chunk, (), generator=generator))
+            ends = range(first, num_latents(batch["mel"].shape[1]) + self.chunk, self.chunk)
+        gestures = batch["gestures"] - batch["gestures"][:, :1]
+        made = self.model(batch["mel"], gestures, ends).float()
+        both = torch.cat([batch["mouth"], gestures], 2)
+        first_frame = both[:, :1, None].expand(-1, -1, FRAMES_PER_LATENT, -1)
+        true = torch.cat([first_frame, both[:, 1:].unflatten(1, (-1, FRAMES_PER_LATENT))], 1)
+        error = (made - true).square().mean(dim=(0, 1, 2))
+        fields = batch["mouth"].shape[2]
+        weight = torch.ones_like(error[:fields])
+        weight[0] = _OPENING
         r = torch.corrcoef(torch.stack([made[..., 0].flatten(), true[..., 0].flatten()]).detach())[0, 1]
-        return {"loss": (made - true).square().mean(), "r": r}
+        loss = (weight * error[:fields]).sum() / weight.sum()
+        passed = error[fields:].mean() if made.shape[-1] > fields else loss.new_zeros(())
+        return {"loss": loss + 0.1 * passed, "mouth": loss.detach(), "gestures": passed.detach(), "r": r}
 
     def sample_grid(self, model: nn.Module) -> np.ndarray:
         """The opening of the mouth of four clips as grey bars: true above, heard below."""
         device = next(model.parameters()).device
         batch = {name: tensor[:4].to(device) for name, tensor in self.batches[0].items()}
-        heard = model(batch["features"])[:, 1:, :, 0].flatten(1).float()
+        heard = model(batch["mel"], batch["gestures"])[:, 1:, :, 0].flatten(1).float()
         rows = torch.stack([batch["mouth"][:, 1:, 0], heard], 1).flatten(0, 1).clamp(0, 1)
         grey = (255 * rows).byte().repeat_interleave(8, 0).repeat_interleave(4, 1)
         return grey[..., None].expand(-1, -1, 3).cpu().numpy()

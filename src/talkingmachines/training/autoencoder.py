@@ -1,4 +1,4 @@
-"""Stage 1: the causal autoencoder; later perhaps its decoder alone."""
+"""Stage 1: the causal autoencoder."""
 
 from dataclasses import dataclass
 
@@ -53,21 +53,11 @@ def movement(video: Tensor) -> Tensor:
 
 
 class AutoencoderStage:
-    """Learns to rebuild clips. Batches: {"video": uint8 [B, 1 + 4n, H, W, 3]}.
+    """Learns to rebuild clips. Batches: {"video": uint8 [B, 1 + 4n, H, W, 3]}."""
 
-    decoder_only: the encoder stays as it is, and so does all that was trained on its latents.
-    """
+    name = "vae"
 
-    def __init__(
-        self,
-        model: CausalVAE,
-        recipe: AutoencoderRecipe,
-        batches: Dataset[dict[str, Tensor]],
-        decoder_only: bool = False,
-    ) -> None:
-        self.name = "decoder" if decoder_only else "vae"
-        self.decoder_only = decoder_only
-        model.encoder.requires_grad_(not decoder_only)
+    def __init__(self, model: CausalVAE, recipe: AutoencoderRecipe, batches: Dataset[dict[str, Tensor]]) -> None:
         self.model: nn.Module = model
         self.recipe = recipe
         self.batches = batches
@@ -81,8 +71,7 @@ class AutoencoderStage:
     def losses(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         assert isinstance(self.model, CausalVAE)
         video = to_unit(batch["video"])
-        with torch.set_grad_enabled(not self.decoder_only):
-            latents = self.model.encode(video)
+        latents = self.model.encode(video)
         sigma = self.recipe.noise * torch.rand(len(video), 1, 1, 1, 1, generator=generator)
         noise = torch.randn(latents.shape, generator=generator).to(latents)
         made = self.model.decode(latents + sigma.to(latents) * noise).float()

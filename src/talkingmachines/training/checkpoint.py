@@ -1,11 +1,13 @@
 """Training state on disk: written whole or not at all."""
 
+import hashlib
 import os
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from talkingmachines.errors import TrainingError
 
@@ -29,3 +31,12 @@ def load_state(run_dir: Path, device: torch.device) -> dict[str, Any]:
         return torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
         raise TrainingError(f"cannot resume from {path}: the file is damaged ({type(error).__name__})") from error
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Of the weights themselves: what is said of them may grow."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().float().numpy().tobytes())
+    return digest.hexdigest()

@@ -16,9 +16,9 @@ from talkingmachines.errors import ConfigError
 from talkingmachines.flow.chunk import ChunkConfig
 from talkingmachines.flow.path import add_noise, x0_from_velocity
 from talkingmachines.flow.schedule import training_sigmas
-from talkingmachines.training.rollout import Batch, Scene, call_grid, rollout, window_estimate
+from talkingmachines.training.rollout import Batch, Scene, call_grid, real_window, rollout, window_estimate
 from talkingmachines.training.teacher import TeacherRecipe, TeacherStage
-from talkingmachines.training.trajectories import cut_window, regression, weighted_square
+from talkingmachines.training.trajectories import cut_window, real_regression, regression, weighted_square
 from talkingmachines.training.watch import Watch
 from talkingmachines.vae.model import CausalVAE
 
@@ -95,9 +95,11 @@ class DistillStage:
         dmd = self._matching(window, learnt, generator)
         pair = {name.removeprefix("pair_"): tensor for name, tensor in batch.items() if name.startswith("pair_")}
         at = int(torch.randint(self.chunk.steps, (), generator=generator))
-        again, made = regression(self.student, self.chunk, pair, at, self.real.recipe.motion_std, generator)
-        seen = self.watch.see(window, pair, made)
-        return {"loss": self.recipe.dmd * dmd + self.recipe.regression * again, "dmd": dmd, "regression": again} | seen
+        unit = self.real.recipe.motion_std
+        again, made = regression(self.student, self.chunk, pair, at, unit, generator)
+        real = real_regression(self.student, self.chunk, batch, at, unit, generator)
+        loss = self.recipe.dmd * dmd + self.recipe.regression * (again + real) / 2
+        return {"loss": loss, "dmd": dmd, "regression": again, "real": real} | self.watch.see(window, pair, made)
 
     def _student_window(self, batch: Batch, step: int, generator: torch.Generator) -> tuple[Batch, Tensor]:
         """A window that the teacher can judge, and x0 of its frames that are not given, with gradients.
@@ -115,15 +117,13 @@ class DistillStage:
 
     def _from_real(self, batch: Batch, scene: Scene, at: int, generator: torch.Generator) -> tuple[Batch, Tensor]:
         """C_0 and window - 1 chunks in a row of a real clip, from anywhere in it."""
-        frames, window = self.chunk.frames, self.chunk.window
-        chunks = scene.latents.shape[2] // frames
-        first = int(torch.randint(1, chunks - window + 2, (), generator=generator))
-        shown = [*range(frames), *range(first * frames, (first + window - 1) * frames)]
+        frames = self.chunk.frames
+        shown = real_window(scene, self.chunk, generator)
         made = window_estimate(self.student, self.chunk, scene, shown, at, generator)
-        if first == 1:
+        if shown[frames] == frames:
             return cut_window(batch, made.detach(), 0, 1), made[:, :, 1:]
         made = made[:, :, frames:]
-        return cut_window(batch, made.detach(), first * frames, frames), made[:, :, frames:]
+        return cut_window(batch, made.detach(), shown[frames], frames), made[:, :, frames:]
 
     def _from_call(self, batch: Batch, scene: Scene, at: int, generator: torch.Generator) -> tuple[Batch, Tensor]:
         """The last chunks of a call of the student's own, of any length."""

@@ -91,6 +91,33 @@ def window_estimate(
     return x0_from_velocity(x, model(x, sigma, cond), sigma)
 
 
+def window_call(
+    model: DiT, chunk: ChunkConfig, scene: Scene, frames: Sequence[int], step: int, generator: torch.Generator
+) -> Tensor:
+    """As window_estimate, but a later step goes on from the student's own earlier ones, which get no gradient.
+
+    So a window is made as a call makes it, but for the latent frame before each chunk, which is a real one.
+    """
+    before = uncertain(scene.latents, generator)
+    cond = model.prepare(
+        scene.conditioning(model.config.mask_channels, frames, chunk.frames, before), chunk=chunk.frames
+    )
+    made = torch.zeros_like(scene.latents[:, :, list(frames)])
+    for index, sigma in enumerate(chunk.sigmas[: step + 1].to(made).split(1)):
+        noise = torch.randn(made.shape, generator=generator).to(made)
+        x = add_noise(made, noise, sigma) if index else noise
+        with torch.set_grad_enabled(torch.is_grad_enabled() and index == step):
+            made = x0_from_velocity(x, model(x, sigma, cond), sigma)
+    return made
+
+
+def real_window(scene: Scene, chunk: ChunkConfig, generator: torch.Generator) -> list[int]:
+    """Latent frames of C_0 and of window - 1 chunks in a row from anywhere later in the real clip."""
+    chunks = scene.latents.shape[2] // chunk.frames
+    first = int(torch.randint(1, chunks - chunk.window + 2, (), generator=generator))
+    return [*range(chunk.frames), *range(first * chunk.frames, (first + chunk.window - 1) * chunk.frames)]
+
+
 def rollout(
     model: DiT, chunk: ChunkConfig, scene: Scene, chunks: int, step: int, learn: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:

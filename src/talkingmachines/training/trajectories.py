@@ -1,10 +1,10 @@
-"""The first stage of distillation: clips of the teacher, kept, and the student's causal start on them.
+"""The first stage of distillation: clips of the teacher, kept, and the student's causal start on them and on real ones.
 
 Regression on the teacher's own trajectories (CausVid, arXiv 2412.07772, section 4.3): the way from noise to picture is
-given, so the student learns a function and not an average.
+given, so the student learns a function and not an average. On real clips it would learn an average, but where speech
+and gestures say nearly all, there is little to average over; and real clips are sharper than a small teacher's.
 """
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -23,7 +23,8 @@ from talkingmachines.flow.path import x0_from_velocity
 from talkingmachines.flow.sampler import sample
 from talkingmachines.flow.schedule import sampling_sigmas
 from talkingmachines.precision import fast_autocast
-from talkingmachines.training.rollout import Scene, call_grid, uncertain
+from talkingmachines.training.checkpoint import fingerprint
+from talkingmachines.training.rollout import Scene, call_grid, real_window, rollout, uncertain, window_call
 from talkingmachines.training.teacher import TeacherStage
 from talkingmachines.vae.model import CausalVAE
 
@@ -70,7 +71,7 @@ def build_trajectories(
     folder.mkdir(parents=True, exist_ok=True)
     teacher = stage.model
     assert isinstance(teacher, DiT)
-    made_by = {"teacher": _fingerprint(teacher), "steps": steps, "guidance": guidance, "seed": seed, **asdict(chunk)}
+    made_by = {"teacher": fingerprint(teacher), "steps": steps, "guidance": guidance, "seed": seed, **asdict(chunk)}
     _check_origin(folder, origin | made_by)
     sigmas, stride = sampling_sigmas(steps, chunk.shift), steps // chunk.steps
     for index in range(batches):
@@ -90,15 +91,6 @@ def build_trajectories(
             save_file({"points": torch.stack(points).half().cpu()}, partial)
             partial.replace(path)
         progress(index + 1, batches)
-
-
-def _fingerprint(model: nn.Module) -> str:
-    """Of the weights themselves: what is said of them may grow."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.cpu().float().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _check_origin(folder: Path, origin: dict[str, object]) -> None:
@@ -133,8 +125,22 @@ def cut_window(batch: dict[str, Tensor], latents: Tensor, start: int, known: int
     }
 
 
+OWN_CALLS = 0.5
+"""Share of the steps on real clips in which the student goes on from chunks of its own, not from real ones."""
+
+
+class StartBatches(Dataset[dict[str, Tensor]]):
+    """One batch of the teacher's clips (TrajectoryBatches), then three of real ones (CallBatches), and so on."""
+
+    def __init__(self, trajectories: Dataset[dict[str, Tensor]], calls: Dataset[dict[str, Tensor]]) -> None:
+        self.trajectories, self.calls = trajectories, calls
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        return self.calls[step] if step % 4 else self.trajectories[step // 4]
+
+
 class StartStage:
-    """The student, which starts as the teacher, learns to see only the past. Batches: see TrajectoryBatches."""
+    """The student, which starts as the teacher, learns to see only the past. Batches: see StartBatches."""
 
     name = "student-start"
 
@@ -152,7 +158,11 @@ class StartStage:
     def losses(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         assert isinstance(self.model, DiT)
         step = int(torch.randint(self.chunk.steps, (), generator=generator))
-        return {"loss": regression(self.model, self.chunk, batch, step, self.motion_std, generator)[0]}
+        if "points" in batch:
+            return {"loss": regression(self.model, self.chunk, batch, step, self.motion_std, generator)[0]}
+        own = float(torch.rand((), generator=generator)) < OWN_CALLS
+        learn = call_regression if own else real_regression
+        return {"loss": learn(self.model, self.chunk, batch, step, self.motion_std, generator)}
 
     def sample_grid(self, model: nn.Module) -> np.ndarray:
         assert isinstance(model, DiT)
@@ -173,6 +183,33 @@ def regression(
     )
     made = x0_from_velocity(points[step], model(points[step], sigma, cond).float(), sigma)
     return weighted_square(made - points[-1], batch["weight"], 1) / motion_std**2, made
+
+
+def real_regression(
+    model: DiT, chunk: ChunkConfig, batch: dict[str, Tensor], step: int, motion_std: float, generator: torch.Generator
+) -> Tensor:
+    """Error of x0 at one step, made as in a call, against a real clip: chunk 0 and chunks from anywhere later."""
+    assert model.config.audio is not None
+    scene = Scene.of(batch, model.config.audio.window, chunk.frames)
+    shown = real_window(scene, chunk, generator)
+    made = window_call(model, chunk, scene, shown, step, generator)
+    return weighted_square(made.float() - scene.latents[:, :, shown], batch["weight"], 1) / motion_std**2
+
+
+def call_regression(
+    model: DiT, chunk: ChunkConfig, batch: dict[str, Tensor], step: int, motion_std: float, generator: torch.Generator
+) -> Tensor:
+    """Error of x0 at one step against a real clip, in the last two chunks of a call of the student's own.
+
+    Told all gestures, a call stays beside the clip, so its own grain is an error that it learns to leave behind.
+    """
+    assert model.config.audio is not None
+    scene = Scene.of(batch, model.config.audio.window, chunk.frames)
+    longest = scene.latents.shape[2] // chunk.frames
+    chunks = int(torch.randint(3, longest + 1, (), generator=generator))
+    _, learnt = rollout(model, chunk, scene, chunks, step, 2, generator)
+    real = scene.latents[:, :, (chunks - 2) * chunk.frames : chunks * chunk.frames]
+    return weighted_square(learnt.float() - real, batch["weight"], 0) / motion_std**2
 
 
 def weighted_square(error: Tensor, weight: Tensor, known: int) -> Tensor:

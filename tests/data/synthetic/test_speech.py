@@ -131,6 +131,13 @@ def test_bank_reports_progress_and_holds_its_split() -> None:
     assert all(u.phones[0].symbol == SILENCE or u.phones[0].start < 0.1 for u in bank.utterances)
 
 
+def test_a_bank_made_by_other_processes_says_the_same() -> None:
+    here, there = SpeechBank.build("train", 3, 1), SpeechBank.build("train", 3, 1, workers=2)
+    assert [(u.voice, u.text) for u in here.utterances] == [(u.voice, u.text) for u in there.utterances]
+    for one, other in zip(here.utterances, there.utterances, strict=True):
+        assert len(one.samples) == pytest.approx(len(other.samples), abs=400)
+
+
 def test_a_file_that_is_no_bank_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bank.npz").write_bytes(b"nothing")
     with pytest.raises(MediaError, match="no speech bank"):

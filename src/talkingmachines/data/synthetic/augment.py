@@ -1,7 +1,10 @@
 """What a microphone, a room and a line do to speech. Nothing here moves sound in time."""
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from talkingmachines.audio.features import COLUMNS_PER_FRAME, N_MELS
 from talkingmachines.data.synthetic.sound import SPEECH_LEVEL, convolve, filter_spectrum, limit, smooth
 from talkingmachines.types import SAMPLE_RATE
 
@@ -22,6 +25,18 @@ def augment(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         heard = line(heard, rng)
     gain = 10 ** (rng.uniform(-12, 6) / 20)
     return limit(heard * gain)
+
+
+def other_throat(mel: Tensor, rng: np.random.Generator) -> Tensor:
+    """log-mel [T, 320] as a longer or shorter throat would give it (vocal tract length perturbation, Jaitly and Hinton
+    2013): its bands moved up or down by at most an eighth, and each a little louder or softer."""
+    places = torch.arange(N_MELS) * 2 ** rng.uniform(-0.17, 0.17)
+    low = places.long().clamp(max=N_MELS - 2)
+    share = (places - low).clamp(0, 1)
+    columns = mel.unflatten(1, (COLUMNS_PER_FRAME, N_MELS))
+    bend = np.interp(np.arange(N_MELS), np.linspace(0, N_MELS - 1, 6), rng.normal(0, 0.12, 6)).astype(np.float32)
+    moved = (1 - share) * columns[..., low] + share * columns[..., low + 1]
+    return (moved + torch.from_numpy(bend)).flatten(1)
 
 
 def tone(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:

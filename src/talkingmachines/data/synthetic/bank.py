@@ -1,8 +1,12 @@
 """A store of utterances of one split, so that machines that train need no synthesiser."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -34,17 +38,28 @@ class SpeechBank:
 
     @classmethod
     def build(
-        cls, split: str, count: int, seed: int, progress: Callable[[int, int], None] | None = None
+        cls,
+        split: str,
+        count: int,
+        seed: int,
+        progress: Callable[[int, int], None] | None = None,
+        workers: int = 0,
     ) -> "SpeechBank":
-        """Synthesises count utterances; progress is called with (done, count) after each."""
+        """Synthesises count utterances; progress is called with (done, count) after each.
+
+        workers: processes that do it, beside this one; 0 does it here.
+        """
         utterances = []
-        for index in range(count):
-            rng = np.random.default_rng([seed, SPLITS.index(split), index])
-            voice = choose_voice(split, rng)
-            text = text_for(voice, int(rng.integers(2**31)), split)
-            utterances.append(synthesise(text, voice, rng))
-            if progress is not None:
-                progress(index + 1, count)
+        with ExitStack() as stack:
+            spoken: Iterable[Utterance] = map(partial(_utterance, split, seed), range(count))
+            if workers:
+                # A forked child would hang in what the voices' libraries had locked.
+                pool = stack.enter_context(ProcessPoolExecutor(workers, get_context("spawn")))
+                spoken = pool.map(partial(_utterance, split, seed), range(count))
+            for utterance in spoken:
+                utterances.append(utterance)
+                if progress is not None:
+                    progress(len(utterances), count)
         return cls(split, tuple(utterances))
 
     def save(self, path: Path) -> None:
@@ -86,6 +101,13 @@ class SpeechBank:
             for i, (voice, text) in enumerate(zip(notes["voices"], notes["texts"], strict=True))
         )
         return cls(notes["split"], utterances)
+
+
+def _utterance(split: str, seed: int, index: int) -> Utterance:
+    rng = np.random.default_rng([seed, SPLITS.index(split), index])
+    voice = choose_voice(split, rng)
+    text = text_for(voice, int(rng.integers(2**31)), split)
+    return synthesise(text, voice, rng)
 
 
 def _to_int16(samples: np.ndarray) -> np.ndarray:

@@ -1,0 +1,66 @@
+"""The last stage: the decoder learns what to make of the student's own latents.
+
+They are grainy, anew in each latent frame, and a little blurred where the student is not sure. Told the gestures of a
+real clip, it makes one close enough that the real frames can be the aim.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from talkingmachines.dit.model import DiT
+from talkingmachines.flow.chunk import ChunkConfig
+from talkingmachines.training.autoencoder import AutoencoderRecipe, reconstruction_losses
+from talkingmachines.training.rollout import Batch, Scene, window_call
+from talkingmachines.vae.model import CausalVAE
+from talkingmachines.vae.pixels import to_pixels, to_unit
+
+OWN = 0.5
+"""Share of the batches with the encoder's latents, so that pictures that were not made stay as sharp as they were."""
+
+
+class DecoderStage:
+    """Batches: as CallBatches, and video uint8 [B, T, H, W, 3] of their first window. The encoder stays as it is."""
+
+    name = "decoder"
+
+    def __init__(
+        self, model: CausalVAE, student: DiT, chunk: ChunkConfig, recipe: AutoencoderRecipe, batches: Dataset[Batch]
+    ) -> None:
+        model.encoder.requires_grad_(False)
+        self.model: nn.Module = model
+        self.student, self.chunk, self.recipe, self.batches = student, chunk, recipe, batches
+
+    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        assert isinstance(self.model, CausalVAE)
+        own = float(torch.rand((), generator=generator)) < OWN
+        latents = self._latents(batch, own, generator)
+        video = to_unit(batch["video"])
+        losses = reconstruction_losses(self.model.decode(latents).float(), video, self.recipe)
+        loss = losses["weighted"] + self.recipe.edges * losses["edges"] + self.recipe.motion * losses["motion"]
+        psnr = -10 * (losses["mse"].detach() / 4).log10()
+        return {"loss": loss, "psnr_own" if own else "psnr_made": psnr}
+
+    @torch.no_grad()
+    def _latents(self, batch: Batch, own: bool, generator: torch.Generator) -> Tensor:
+        """Of the first window: the encoder's, a little noisy, or what the student makes in their place."""
+        frames = self.chunk.frames * self.chunk.window
+        latents = batch["latents"][:, :, :frames]
+        if own:
+            sigma = self.recipe.noise * torch.rand(len(latents), 1, 1, 1, 1, generator=generator).to(latents)
+            return latents + sigma * torch.randn(latents.shape, generator=generator).to(latents)
+        assert self.student.config.audio is not None
+        scene = Scene.of(batch, self.student.config.audio.window, self.chunk.frames)
+        last = self.chunk.steps - 1
+        made = window_call(self.student, self.chunk, scene, range(frames), last, generator)
+        return torch.cat([latents[:, :, :1], made[:, :, 1:].to(latents)], 2)
+
+    def sample_grid(self, model: nn.Module) -> np.ndarray:
+        """Every fourth frame of two clips: true above, decoded from the student's latents below."""
+        assert isinstance(model, CausalVAE)
+        device = next(model.parameters()).device
+        batch = {name: tensor[:2].to(device) for name, tensor in self.batches[0].items()}
+        made = model.decode(self._latents(batch, False, torch.Generator().manual_seed(0)))
+        rows = [to_pixels(v)[:, ::4].transpose(1, 2).flatten(2, 3) for v in (to_unit(batch["video"]), made)]
+        return torch.cat([row.flatten(0, 1) for row in rows]).cpu().numpy()

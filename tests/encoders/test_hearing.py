@@ -1,0 +1,88 @@
+import pytest
+import torch
+
+from talkingmachines.audio.features import log_mel
+from talkingmachines.encoders.gestures import Gestures, GesturesConfig, Mixture
+from talkingmachines.encoders.hearing import Hearing, HearingConfig
+from talkingmachines.errors import ConfigError
+from talkingmachines.streaming.features import HearingStream
+
+
+def models() -> tuple[Hearing, Gestures]:
+    torch.manual_seed(0)
+    return Hearing(HearingConfig(16, 2, 8)).eval(), Gestures(GesturesConfig(3, 8, 8, 2)).eval()
+
+
+def noise(frames: int, seed: int = 0) -> torch.Tensor:
+    return 0.1 * torch.randn(1, 640 * frames, generator=torch.Generator().manual_seed(seed))
+
+
+def stream(seed: int = 0) -> HearingStream:
+    return HearingStream(*models(), seed)
+
+
+@pytest.mark.parametrize("split", [1, 7, 12])
+def test_pieces_of_a_stream_are_the_whole(split: int) -> None:
+    whole = stream().push(noise(13))
+    pieces = stream()
+    parts = [pieces.push(noise(13)[:, : 640 * split]), pieces.push(noise(13)[:, 640 * split :])]
+    assert torch.equal(torch.cat(parts, 1), whole)
+    assert whole.shape == (1, 13, 8 + 3)
+
+
+def test_what_is_heard_is_that_of_the_log_mel_in_training() -> None:
+    hearing, _ = models()
+    streamed, _ = hearing.push(noise(9), hearing.start())
+    torch.testing.assert_close(streamed, hearing.of_mel(log_mel(noise(9))))
+
+
+def test_nothing_is_heard_before_it_sounds() -> None:
+    changed = noise(12).clone()
+    changed[:, 640 * 8 :] = 0
+    assert torch.equal(stream().push(noise(12))[:, :8], stream().push(changed)[:, :8])
+
+
+def test_the_seed_decides_on_gestures_alone() -> None:
+    one, other, again = stream(1).push(noise(9)), stream(2).push(noise(9)), stream(1).push(noise(9))
+    assert torch.equal(one, again)
+    assert torch.equal(one[..., :8], other[..., :8]) and not torch.equal(one[..., 8:], other[..., 8:])
+
+
+def test_after_a_cut_the_sound_begins_out_of_silence() -> None:
+    cut, fresh = stream(), stream()
+    cut.push(noise(3))
+    cut.cut()
+    heard = cut.push(torch.zeros(1, 640))
+    assert cut._heard.frame.equal(fresh._hearing.start().frame) and heard.shape == (1, 1, 11)
+
+
+def test_a_mixture_knows_how_likely_and_draws_accordingly() -> None:
+    """Against torch's own mixture of normals."""
+    torch.manual_seed(0)
+    mixture = Mixture(torch.randn(5, 3, 2), torch.randn(5, 3, 2), torch.randn(5, 3, 2))
+    normals = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(logits=mixture.logits),
+        torch.distributions.Normal(mixture.means, mixture.log_stds.exp()),
+    )
+    value = torch.randn(5, 3)
+    constant = 0.5 * torch.log(torch.tensor(2 * torch.pi))
+    torch.testing.assert_close(mixture.nll(value) + constant, -normals.log_prob(value))
+    many = Mixture(*(part.expand(20_000, 5, 3, 2) for part in (mixture.logits, mixture.means, mixture.log_stds)))
+    drawn = many.sample(torch.Generator().manual_seed(0))
+    torch.testing.assert_close(drawn.mean(0), normals.mean, atol=0.15, rtol=0.05)
+    torch.testing.assert_close(drawn.std(0), normals.stddev, atol=0.2, rtol=0.05)
+
+
+def test_a_long_call_does_not_run_away() -> None:
+    _, gestures = models()
+    with torch.no_grad():
+        gestures.out.weight.normal_(std=1)
+    drawn, _ = gestures.draw(torch.randn(1, 500, 8), gestures.start(), torch.Generator().manual_seed(0))
+    assert drawn.abs().max() <= 6
+
+
+def test_configurations_that_cannot_be() -> None:
+    with pytest.raises(ConfigError, match="positive"):
+        HearingConfig(width=0)
+    with pytest.raises(ConfigError, match="positive"):
+        GesturesConfig(0, 8)

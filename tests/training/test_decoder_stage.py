@@ -1,0 +1,40 @@
+import torch
+from distill_models import PRESET, Calls, model
+from torch import Tensor
+
+from talkingmachines.training.autoencoder import AutoencoderRecipe
+from talkingmachines.training.decoder import DecoderStage
+from talkingmachines.vae.model import CausalVAE
+
+
+class DrawnCalls(Calls):
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        batch = super().__getitem__(step)
+        frames = PRESET.chunk.frames * PRESET.chunk.window
+        side = 8 * batch["latents"].shape[-1]
+        shape = (len(batch["latents"]), 1 + 4 * (frames - 1), side, side, 3)
+        return batch | {"video": torch.randint(0, 256, shape, dtype=torch.uint8)}
+
+
+def test_the_decoder_alone_learns_from_both_kinds_of_latents() -> None:
+    torch.manual_seed(0)
+    vae, student = CausalVAE(PRESET.vae), model(0).requires_grad_(False)
+    stage = DecoderStage(vae, student, PRESET.chunk, AutoencoderRecipe(), DrawnCalls())
+    said: set[str] = set()
+    for seed in range(6):
+        losses = stage.losses(stage.batches[seed], torch.Generator().manual_seed(seed))
+        losses["loss"].backward()
+        said |= set(losses)
+    assert said == {"loss", "psnr_own", "psnr_made"}
+    assert all(parameter.grad is None for parameter in [*vae.encoder.parameters(), *student.parameters()])
+    assert vae.decoder.linear.weight.grad is not None
+    assert stage.sample_grid(vae).ndim == 3
+
+
+def test_the_given_picture_is_never_the_students() -> None:
+    torch.manual_seed(0)
+    stage = DecoderStage(CausalVAE(PRESET.vae), model(0), PRESET.chunk, AutoencoderRecipe(), DrawnCalls())
+    batch = stage.batches[0]
+    made = stage._latents(batch, False, torch.Generator().manual_seed(0))
+    assert torch.equal(made[:, :, 0], batch["latents"][:, :, 0])
+    assert not torch.equal(made[:, :, 1], batch["latents"][:, :, 1])
