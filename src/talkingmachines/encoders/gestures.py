@@ -73,7 +73,7 @@ class Mixture:
         chosen = torch.multinomial(self.logits.softmax(-1).flatten(0, -2), 1, generator=generator)
         chosen = chosen.view(*self.means.shape[:-1], 1)
         mean, std = self.means.gather(-1, chosen)[..., 0], self.log_stds.gather(-1, chosen)[..., 0].exp()
-        return mean + std * torch.randn(mean.shape, generator=generator)
+        return mean + std * torch.randn(mean.shape, generator=generator, device=mean.device)
 
 
 class Gestures(nn.Module):
