@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from talkingmachines.data.synthetic.gestures import GESTURE_FIELDS
 from talkingmachines.dit.model import DiT
 from talkingmachines.dit.weights import AUDIO_LAYERS, IMAGE_LAYERS, is_part_of
 from talkingmachines.errors import ConfigError
-from talkingmachines.presets import PRESETS, preset, wan_1_3b, wan_14b
+from talkingmachines.presets import PRESETS, pocket, preset, tiny, wan_1_3b, wan_14b
 from talkingmachines.vae.wan_config import WanVAEConfig
 
 
@@ -51,3 +52,10 @@ def test_names() -> None:
     assert all(make().name == name for name, make in PRESETS.items())
     with pytest.raises(ConfigError, match="wan_14b"):
         preset("wan_15b")
+
+
+@pytest.mark.parametrize("make", [pocket, tiny])
+def test_gestures_are_those_that_are_drawn(make) -> None:
+    gestures = make().gestures
+    assert gestures is not None and gestures.count == len(GESTURE_FIELDS)
+    assert [GESTURE_FIELDS[channel] for channel in gestures.jumps] == ["eye_open", "gaze_x", "gaze_y"]

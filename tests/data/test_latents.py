@@ -106,7 +106,7 @@ def test_calls_are_clips_with_sound_that_goes_on(clips: LatentClips) -> None:
 
 
 def test_pictures_drawn_again_are_those_that_were_coded(clips: LatentClips, vae: CausalVAE, bank: SpeechBank) -> None:
-    batches = DrawnCalls(clips, latents=6, heard=6, patch=4, batch=2, bank=bank, config=CONFIG)
+    batches = DrawnCalls(clips, latents=6, heard=6, patch=4, batch=2, bank=bank)
     for step in range(20):
         batch = batches[step]
         if batch["latents"].shape[-1] == clips.cells:  # the whole picture: where it is cut, the encoder sees an edge

@@ -7,7 +7,7 @@ import torch
 from distill_models import CELLS, CHUNK, LATENTS, PRESET, Calls, model
 
 from talkingmachines.audio.alignment import audio_windows, frames_in
-from talkingmachines.training.rollout import UNCERTAINTY, Scene, rollout, uncertain, window_call, window_estimate
+from talkingmachines.training.rollout import UNCERTAINTY, Scene, rollout, uncertain, window_call
 
 
 def scene(heard: int = 12) -> Scene:
@@ -15,30 +15,20 @@ def scene(heard: int = 12) -> Scene:
     return Scene.of(Calls(heard)[0], PRESET.dit.audio.window, CHUNK.frames)
 
 
-def test_first_step_of_a_call_equals_the_window_while_it_fills(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the same noise: chunk by chunk with the cache, and all at once under the mask."""
-    student, chunks, call, noise = model(), CHUNK.window, scene(), torch.randn(CELLS, CELLS)
-    monkeypatch.setattr(torch, "randn", lambda *shape, generator: noise.expand(torch.Size(_flat(shape))).clone())
-    frames = range(chunks * CHUNK.frames)
-    monkeypatch.setattr("talkingmachines.training.rollout.UNCERTAINTY", 0.0)
-    made, by_chunks = rollout(student, CHUNK, call, chunks, 0, chunks, torch.Generator())
-    at_once = window_estimate(student, CHUNK, replace(call, latents=made), frames, 0, torch.Generator())
-    torch.testing.assert_close(by_chunks, at_once, atol=1e-4, rtol=1e-4)
-
-
 def _flat(shape: tuple[int | torch.Size, ...]) -> list[int]:
     return list(shape[0]) if isinstance(shape[0], torch.Size) else list(shape)  # type: ignore[arg-type]
 
 
-def test_a_window_is_made_as_a_call_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both steps: chunk by chunk with the cache, and all at once, where the latent frames before are the call's."""
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_window_is_made_as_a_call_makes_it(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Chunk by chunk with the cache, and all at once, where the latent frames before are the call's."""
     student, chunks, call, noise = model(), CHUNK.window, scene(), torch.randn(CELLS, CELLS)
     monkeypatch.setattr(torch, "randn", lambda *shape, generator: noise.expand(torch.Size(_flat(shape))).clone())
     monkeypatch.setattr("talkingmachines.training.rollout.UNCERTAINTY", 0.0)
-    made, _ = rollout(student, CHUNK, call, chunks, 1, chunks, torch.Generator())
+    made, by_chunks = rollout(student, CHUNK, call, chunks, step, chunks, torch.Generator())
     frames = range(chunks * CHUNK.frames)
-    at_once = window_call(student, CHUNK, replace(call, latents=made), frames, 1, torch.Generator())
-    torch.testing.assert_close(at_once, made, atol=1e-4, rtol=1e-4)
+    at_once = window_call(student, CHUNK, replace(call, latents=made), frames, step, torch.Generator())
+    torch.testing.assert_close(at_once, by_chunks, atol=1e-4, rtol=1e-4)
     assert at_once.requires_grad
 
 
@@ -81,5 +71,5 @@ def test_gradients_only_where_asked() -> None:
 
 
 def test_the_picture_is_given() -> None:
-    made = window_estimate(model(), CHUNK, scene(), range(LATENTS), 1, torch.Generator().manual_seed(0))
+    made = window_call(model(), CHUNK, scene(), range(LATENTS), 1, torch.Generator().manual_seed(0))
     torch.testing.assert_close(made[:, :, 0], scene().reference, atol=1e-5, rtol=1e-5)

@@ -89,7 +89,7 @@ def _start(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches") -> None:
 
     if job.resume and shard_paths(job.weights, "student-start"):
         return
-    model = _model(job, "teacher").requires_grad_(True)
+    model = _learning(job, "teacher")
     batches = StartBatches(pairs, replace(calls, batch=job.batch))
     stage = StartStage(model, job.preset.chunk, batches, trained_vae(job), TeacherRecipe().motion_std)
     started, taken = run_stage(stage, _part(job, stage.name, START_SHARE), learning_rate=5e-4, muon=True)
@@ -107,8 +107,8 @@ def _match(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches") -> None:
 
     recipe = DistillRecipe(guidance=job.preset.sampling.guidance)
     stage = DistillStage(
-        _model(job, "student-start").requires_grad_(True),
-        _model(job, "teacher").requires_grad_(True),
+        _learning(job, "student-start"),
+        _learning(job, "teacher"),
         _model(job, "teacher"),
         job.preset.chunk,
         recipe,
@@ -127,6 +127,13 @@ def _part(job: Run, stage: str, share: float) -> Run:
     """The run of one stage: its share of the minutes, resumed if it had begun."""
     begun = (job.folder / stage / "state.pt").exists()
     return replace(job, minutes=job.minutes and share * job.minutes, resume=job.resume and begun)
+
+
+def _learning(job: Run, name: str) -> "DiT":
+    """A model of the run that learns, but for what it hears with: errors of pictures would make it forget the lips."""
+    model = _model(job, name).requires_grad_(True)
+    model.audio_proj.requires_grad_(False)
+    return model
 
 
 def _model(job: Run, name: str) -> "DiT":

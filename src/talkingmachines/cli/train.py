@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from talkingmachines.data.latents import LatentClips, LatentClipsConfig
+    from talkingmachines.data.latents import LatentClips
     from talkingmachines.data.synthetic.bank import SpeechBank
     from talkingmachines.encoders.hearing import Hearing, HearingConfig
     from talkingmachines.presets import Preset
@@ -158,7 +158,6 @@ def _decoder(job: Run) -> None:
         batch=max(1, job.batch // 2),
         seed=job.seed + 2,
         bank=_speech(job),
-        config=clips_config(job),
     )
     student, coder, recipe = DiT(job.preset.dit), CausalVAE(_vae_config(job)), AutoencoderRecipe()
     trained(job, "student", student)
@@ -288,21 +287,14 @@ def _speech(job: Run) -> "SpeechBank":
 
 def coded_clips(job: Run) -> "LatentClips":
     """The run's clips, drawn and coded at their first use."""
-    from talkingmachines.data.latents import build_latents
-
-    folder, coder, hearing = job.folder / "latents", trained_vae(job), _hearing(job)
-    config = clips_config(job)
-    with progress_bar("coding clips") as update:
-        return build_latents(folder, coder, hearing, _speech(job), config, job.device, job.workers, update)
-
-
-def clips_config(job: Run) -> "LatentClipsConfig":
-    from talkingmachines.data.latents import LatentClipsConfig
+    from talkingmachines.data.latents import LatentClipsConfig, build_latents
     from talkingmachines.training.checkpoint import fingerprint
 
-    sampling = job.preset.sampling
+    folder, coder, hearing, sampling = job.folder / "latents", trained_vae(job), _hearing(job), job.preset.sampling
     latents = sampling.window + sampling.history
-    return LatentClipsConfig(job.clips, latents, job.preset.size, job.seed, fingerprint(_hearing(job)))
+    config = LatentClipsConfig(job.clips, latents, job.preset.size, job.seed, fingerprint(hearing))
+    with progress_bar("coding clips") as update:
+        return build_latents(folder, coder, hearing, _speech(job), config, job.device, job.workers, update)
 
 
 def trained(job: Run, name: str, model: "nn.Module") -> dict[str, object]:

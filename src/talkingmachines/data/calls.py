@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from talkingmachines.audio.alignment import frames_in
-from talkingmachines.data.latents import LatentClips, LatentClipsConfig, batch_crop, crop_weight, cropped_batch
+from talkingmachines.data.latents import LatentClips, batch_crop, crop_weight, cropped_batch
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.data.synthetic.character import sample_character
 from talkingmachines.data.synthetic.clip import make_clip
@@ -77,16 +77,16 @@ class CallBatches(Dataset[dict[str, Tensor]]):
 class DrawnCalls(CallBatches):
     """CallBatches with their pictures, drawn again: video uint8 [B, 1 + 4(F - 1), H, W, 3].
 
-    bank, config: what the clips were made from.
+    bank: the speech that the clips were made from.
     """
 
     bank: SpeechBank
-    config: LatentClipsConfig
 
     def _clip(self, rng: np.random.Generator, index: int, rows: slice, columns: slice) -> dict[str, Tensor]:
-        clip = make_clip(self.config.seed + index, self.bank.split, frames_in(self.config.latents), self.bank)
+        config = self.clips.config
+        clip = make_clip(config.seed + index, self.bank.split, frames_in(config.latents), self.bank)
         track = clip.track[: frames_in(self.latents)]
-        video = draw_clip(sample_character(clip.character_seed), track, self.config.size)
-        scale = self.config.size // self.clips.cells
+        video = draw_clip(sample_character(clip.character_seed), track, config.size)
+        scale = config.size // self.clips.cells
         high, wide = (slice(scale * part.start, scale * part.stop) for part in (rows, columns))
         return super()._clip(rng, index, rows, columns) | {"video": torch.from_numpy(video[:, high, wide].copy())}

@@ -77,7 +77,8 @@ class LatentClips:
 
     def __init__(self, folder: Path) -> None:
         self.arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in FIELDS}
-        self.clips = json.loads((folder / "progress.json").read_text())["done"]
+        stored = json.loads((folder / "progress.json").read_text())
+        self.clips, self.config = int(stored["done"]), LatentClipsConfig(**stored["config"])
         self.cells = self.arrays["latents"].shape[-1]
 
 

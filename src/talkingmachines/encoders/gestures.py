@@ -30,8 +30,8 @@ class GesturesConfig:
     """count: channels; heard: of the speech features; width: of the recurrent layer; mixture: Gaussians a channel.
 
     reach: how far from the neutral face a gesture goes: in training clips of 2.4 s a head is seldom further from the
-    given picture, and in a call it would be. jumps: channels without that limit (lids and gaze), which blinks and
-    glances take far in every clip.
+    given picture, and in a call it would be. jumps: channels without that limit, such as lids and gaze, which blinks
+    and glances take far in every clip.
     """
 
     count: int
@@ -39,11 +39,13 @@ class GesturesConfig:
     width: int = 192
     mixture: int = 6
     reach: float = 1.2
-    jumps: tuple[int, ...] = (1, 2, 3)
+    jumps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if min(self.count, self.heard, self.width, self.mixture) < 1 or self.reach <= 0:
             raise ConfigError(f"GesturesConfig must have positive numbers, got {self}")
+        if any(not 0 <= channel < self.count for channel in self.jumps):
+            raise ConfigError(f"GesturesConfig.jumps must be channels of {self.count}, got {self.jumps}")
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,6 @@ class Gestures(nn.Module):
         """Softly kept within `reach`, but for those that jump."""
         reach = self.config.reach
         kept = reach * (gestures / reach).tanh()
-        jumps = [channel for channel in self.config.jumps if channel < self.config.count]
+        jumps = list(self.config.jumps)
         kept[..., jumps] = gestures[..., jumps]
         return kept

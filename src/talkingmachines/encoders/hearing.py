@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from talkingmachines.audio.features import COLUMNS_PER_FRAME, HISTORY, N_MELS, log_mel
 from talkingmachines.errors import ConfigError
+from talkingmachines.types import SAMPLES_PER_FRAME
 
 _MEL = COLUMNS_PER_FRAME * N_MELS
 
@@ -64,13 +65,13 @@ class Hearing(nn.Module):
     def of_mel(self, mel: Tensor) -> Tensor:
         """Features [B, T, dim] of sound that begins out of silence; mel [B, T, C]."""
         state = self.start(len(mel))
-        return self(mel, state.frame.to(mel.device), state.memory.to(mel.device))[0]
+        return self(mel, state.frame, state.memory)[0]
 
     def start(self, batch: int = 1) -> HearingState:
         """The state before any sound."""
         device = self.norm.weight.device
         samples = torch.zeros(batch, HISTORY, device=device)
-        silence = log_mel(torch.zeros(batch, COLUMNS_PER_FRAME * 160, device=device))
+        silence = log_mel(torch.zeros(batch, SAMPLES_PER_FRAME, device=device))
         memory = torch.zeros(self.config.layers, batch, self.config.width, device=device)
         return HearingState(samples, silence, memory)
 

@@ -32,18 +32,17 @@ class AutoencoderRecipe:
 
 
 def reconstruction_losses(made: Tensor, true: Tensor, recipe: AutoencoderRecipe) -> dict[str, Tensor]:
-    """made, true: [B, 3, 1 + 4n, H, W] -> mse, weighted (mse with `moving`), edges (mean absolute), motion."""
+    """made, true: [B, 3, 1 + 4n, H, W] -> loss, and of what: mse, weighted (mse with `moving`), edges (mean
+    absolute), motion; and psnr."""
     error = made - true
     weighted = (1 + recipe.moving * movement(true)) * error.square()
     change = error.diff(dim=2).square().mean(dim=(0, 1, 3, 4))
     weight = torch.ones_like(change)
     weight[::TEMPORAL_STRIDE] = recipe.border
-    return {
-        "mse": error.square().mean(),
-        "weighted": weighted.mean(),
-        "edges": error.abs().mean(),
-        "motion": (weight * change).mean(),
-    }
+    mse, weighted, edges, motion = error.square().mean(), weighted.mean(), error.abs().mean(), (weight * change).mean()
+    loss = weighted + recipe.edges * edges + recipe.motion * motion
+    parts = {"mse": mse, "weighted": weighted, "edges": edges, "motion": motion, "psnr": -10 * (mse / 4).log10()}
+    return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
 
 
 def movement(video: Tensor) -> Tensor:
@@ -77,19 +76,8 @@ class AutoencoderStage:
         made = self.model.decode(latents + sigma.to(latents) * noise).float()
         losses = reconstruction_losses(made, video, self.recipe)
         penalty = latents.float().square().mean()
-        loss = (
-            losses["weighted"]
-            + self.recipe.edges * losses["edges"]
-            + self.recipe.motion * losses["motion"]
-            + self.recipe.latent_penalty * penalty
-        )
-        psnr = -10 * (losses["mse"].detach() / 4).log10()
-        return {
-            "loss": loss,
-            **{k: v.detach() for k, v in losses.items()},
-            "psnr": psnr,
-            "power": penalty.detach(),
-        }
+        loss = losses["loss"] + self.recipe.latent_penalty * penalty
+        return losses | {"loss": loss, "power": penalty.detach()}
 
     def sample_grid(self, model: nn.Module) -> np.ndarray:
         """First, middle and last frame of four clips: true above, rebuilt below."""

@@ -38,9 +38,7 @@ class DecoderStage:
         latents = self._latents(batch, own, generator)
         video = to_unit(batch["video"])
         losses = reconstruction_losses(self.model.decode(latents).float(), video, self.recipe)
-        loss = losses["weighted"] + self.recipe.edges * losses["edges"] + self.recipe.motion * losses["motion"]
-        psnr = -10 * (losses["mse"].detach() / 4).log10()
-        return {"loss": loss, "psnr_own" if own else "psnr_made": psnr}
+        return {"loss": losses["loss"], "psnr_own" if own else "psnr_made": losses["psnr"]}
 
     @torch.no_grad()
     def _latents(self, batch: Batch, own: bool, generator: torch.Generator) -> Tensor:

@@ -16,7 +16,7 @@ from talkingmachines.errors import ConfigError
 from talkingmachines.flow.chunk import ChunkConfig
 from talkingmachines.flow.path import add_noise, x0_from_velocity
 from talkingmachines.flow.schedule import training_sigmas
-from talkingmachines.training.rollout import Batch, Scene, call_grid, real_window, rollout, window_estimate
+from talkingmachines.training.rollout import Batch, Scene, call_grid, real_window, rollout, window_call
 from talkingmachines.training.teacher import TeacherRecipe, TeacherStage
 from talkingmachines.training.trajectories import cut_window, real_regression, regression, weighted_square
 from talkingmachines.training.watch import Watch
@@ -119,7 +119,7 @@ class DistillStage:
         """C_0 and window - 1 chunks in a row of a real clip, from anywhere in it."""
         frames = self.chunk.frames
         shown = real_window(scene, self.chunk, generator)
-        made = window_estimate(self.student, self.chunk, scene, shown, at, generator)
+        made = window_call(self.student, self.chunk, scene, shown, at, generator)
         if shown[frames] == frames:
             return cut_window(batch, made.detach(), 0, 1), made[:, :, 1:]
         made = made[:, :, frames:]

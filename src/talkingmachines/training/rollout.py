@@ -73,30 +73,13 @@ def uncertain(latents: Tensor, generator: torch.Generator) -> Tensor:
     return torch.cat([latents[:, :, :1], (latents + noise)[:, :, 1:]], 2)
 
 
-def window_estimate(
-    model: DiT, chunk: ChunkConfig, scene: Scene, frames: Sequence[int], step: int, generator: torch.Generator
-) -> Tensor:
-    """x0 of a whole window [B, C, F, h, w] at one step, all its chunks at once, from the real latents made noisy.
-
-    frames: chunk 0 and chunks that follow each other, anywhere later; positions are counted without the gap.
-    """
-    latents = scene.latents[:, :, list(frames)]
-    sigma = chunk.sigmas[step].to(latents).view(1)
-    noise = torch.randn(latents.shape, generator=generator).to(latents)
-    x = add_noise(latents, noise, sigma) if step else noise
-    before = uncertain(scene.latents, generator)
-    cond = model.prepare(
-        scene.conditioning(model.config.mask_channels, frames, chunk.frames, before), chunk=chunk.frames
-    )
-    return x0_from_velocity(x, model(x, sigma, cond), sigma)
-
-
 def window_call(
     model: DiT, chunk: ChunkConfig, scene: Scene, frames: Sequence[int], step: int, generator: torch.Generator
 ) -> Tensor:
-    """As window_estimate, but a later step goes on from the student's own earlier ones, which get no gradient.
+    """x0 of a whole window [B, C, F, h, w] at one step, all its chunks at once; earlier steps get no gradient.
 
-    So a window is made as a call makes it, but for the latent frame before each chunk, which is a real one.
+    frames: chunk 0 and chunks that follow each other, anywhere later; positions are counted without the gap. Made as a
+    call makes it, but for the latent frame before each chunk, which is a real one, a little noisy.
     """
     before = uncertain(scene.latents, generator)
     cond = model.prepare(

@@ -24,7 +24,7 @@ from talkingmachines.flow.sampler import sample
 from talkingmachines.flow.schedule import sampling_sigmas
 from talkingmachines.precision import fast_autocast
 from talkingmachines.training.checkpoint import fingerprint
-from talkingmachines.training.rollout import Scene, call_grid, real_window, rollout, uncertain, window_call
+from talkingmachines.training.rollout import Scene, call_grid, real_window, uncertain, window_call
 from talkingmachines.training.teacher import TeacherStage
 from talkingmachines.vae.model import CausalVAE
 
@@ -125,10 +125,6 @@ def cut_window(batch: dict[str, Tensor], latents: Tensor, start: int, known: int
     }
 
 
-OWN_CALLS = 0.5
-"""Share of the steps on real clips in which the student goes on from chunks of its own, not from real ones."""
-
-
 class StartBatches(Dataset[dict[str, Tensor]]):
     """One batch of the teacher's clips (TrajectoryBatches), then three of real ones (CallBatches), and so on."""
 
@@ -160,9 +156,7 @@ class StartStage:
         step = int(torch.randint(self.chunk.steps, (), generator=generator))
         if "points" in batch:
             return {"loss": regression(self.model, self.chunk, batch, step, self.motion_std, generator)[0]}
-        own = float(torch.rand((), generator=generator)) < OWN_CALLS
-        learn = call_regression if own else real_regression
-        return {"loss": learn(self.model, self.chunk, batch, step, self.motion_std, generator)}
+        return {"loss": real_regression(self.model, self.chunk, batch, step, self.motion_std, generator)}
 
     def sample_grid(self, model: nn.Module) -> np.ndarray:
         assert isinstance(model, DiT)
@@ -194,22 +188,6 @@ def real_regression(
     shown = real_window(scene, chunk, generator)
     made = window_call(model, chunk, scene, shown, step, generator)
     return weighted_square(made.float() - scene.latents[:, :, shown], batch["weight"], 1) / motion_std**2
-
-
-def call_regression(
-    model: DiT, chunk: ChunkConfig, batch: dict[str, Tensor], step: int, motion_std: float, generator: torch.Generator
-) -> Tensor:
-    """Error of x0 at one step against a real clip, in the last two chunks of a call of the student's own.
-
-    Told all gestures, a call stays beside the clip, so its own grain is an error that it learns to leave behind.
-    """
-    assert model.config.audio is not None
-    scene = Scene.of(batch, model.config.audio.window, chunk.frames)
-    longest = scene.latents.shape[2] // chunk.frames
-    chunks = int(torch.randint(3, longest + 1, (), generator=generator))
-    _, learnt = rollout(model, chunk, scene, chunks, step, 2, generator)
-    real = scene.latents[:, :, (chunks - 2) * chunk.frames : chunks * chunk.frames]
-    return weighted_square(learnt.float() - real, batch["weight"], 0) / motion_std**2
 
 
 def weighted_square(error: Tensor, weight: Tensor, known: int) -> Tensor:

@@ -51,12 +51,11 @@ class SpeechBank:
         """
         utterances = []
         with ExitStack() as stack:
-            spoken: Iterable[Utterance] = map(partial(_utterance, split, seed), range(count))
+            run: Callable[..., Iterable[Utterance]] = map
             if workers:
                 # A forked child would hang in what the voices' libraries had locked.
-                pool = stack.enter_context(ProcessPoolExecutor(workers, get_context("spawn")))
-                spoken = pool.map(partial(_utterance, split, seed), range(count))
-            for utterance in spoken:
+                run = stack.enter_context(ProcessPoolExecutor(workers, get_context("spawn"))).map
+            for utterance in run(partial(_utterance, split, seed), range(count)):
                 utterances.append(utterance)
                 if progress is not None:
                     progress(len(utterances), count)
