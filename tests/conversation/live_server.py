@@ -30,13 +30,14 @@ PAUSE = 0.2
 @dataclass
 class Behaviour:
     """delay: seconds before each message; split: whether messages come in fragments of a few bytes; cut_after: pieces
-    of sound after which the connection is cut; politely: closes by the book instead; error: closes with that reason
-    when a session is set up.
+    of sound after which the connection is cut; hang_after: those after which nothing more comes; politely: closes by
+    the book instead; error: closes with that reason when a session is set up.
     """
 
     delay: float = 0.0
     split: bool = False
     cut_after: int | None = None
+    hang_after: int | None = None
     politely: bool = False
     error: str = ""
 
@@ -143,6 +144,8 @@ class LiveServer:
         for index, piece in enumerate(np.array_split(self.answer, 8)):
             if session.behaviour.cut_after == index:
                 await (session.socket.close() if session.behaviour.politely else _cut(session.socket))
+                return
+            if session.behaviour.hang_after == index:
                 return
             data = base64.b64encode(piece.astype("<i2").tobytes()).decode()
             sound = {"mimeType": f"audio/pcm;rate={RATE}", "data": data}

@@ -117,6 +117,25 @@ def test_a_connection_that_is_cut_is_made_again(
     assert "You are Puck." in again and "Hello there." in again, "the new session knows the conversation"
 
 
+@pytest.mark.parametrize("pieces", [0, 3])
+def test_a_service_that_hangs_is_left(
+    server: LiveServer, call: Callable, monkeypatch: pytest.MonkeyPatch, pieces: int
+) -> None:
+    """Before the first sound of an answer, and in the middle of one; and one that has no answer to give is not."""
+    monkeypatch.setattr(LiveVoice, "hang", 0.5)
+    server.behaviours = [Behaviour(hang_after=pieces)]
+
+    async def act(transport: FakeTransport, counts: CallCounts) -> None:
+        await asyncio.gather(listen(1 + pieces / 8)(transport, counts), transport.say(np.zeros(24000)))
+        await asyncio.sleep(1)
+        await transport.say(QUESTION)
+        await listen(2 + pieces / 8)(transport, counts)
+
+    _, counts = call(act)
+    assert len(server.sessions) == 2 and counts.end_reason == "the user has left" and not counts.errors
+    assert "Hello there." in json_of(server.sessions[1].heard)
+
+
 def test_what_was_said_is_told_to_the_next_session(server: LiveServer, call: Callable) -> None:
     async def act(transport: FakeTransport, counts: CallCounts) -> None:
         await ask(transport, counts)
