@@ -86,7 +86,7 @@ def test_batches_are_functions_of_the_step(clips: LatentClips) -> None:
         shapes.add(first["latents"].shape)
         samples = len(first["latents"])
         assert first["features"].shape == (samples, frames_in(5), 20)
-        assert first["weight"].shape == (samples, *first["latents"].shape[-2:])
+        assert first["weight"].shape == (samples, 5, *first["latents"].shape[-2:])
         assert set(first["known"].tolist()) <= {1, 2}
     assert shapes == {(3, 4, 5, 8, 8), (14, 4, 5, 4, 4)}
 

@@ -36,8 +36,8 @@ class Calls(Dataset[dict[str, Tensor]]):
         g = torch.Generator().manual_seed(step)
         B = self.batch
         latents = torch.randn(B, PRESET.dit.latent_channels, LATENTS, CELLS, CELLS, generator=g)
-        weight = torch.ones(B, CELLS, CELLS)
-        weight[:, 4:6, 2:6] = 12
+        weight = torch.ones(B, self.heard, CELLS, CELLS)
+        weight[:, :, 4:6, 2:6] = 12
         return {
             "latents": latents,
             "reference": latents[:, :, 0],

@@ -36,5 +36,5 @@ def test_the_given_picture_is_never_the_students() -> None:
     stage = DecoderStage(CausalVAE(PRESET.vae), model(0), PRESET.chunk, AutoencoderRecipe(), DrawnCalls())
     batch = stage.batches[0]
     made = stage._latents(batch, False, torch.Generator().manual_seed(0))
-    assert torch.equal(made[:, :, 0], batch["latents"][:, :, 0])
-    assert not torch.equal(made[:, :, 1], batch["latents"][:, :, 1])
+    torch.testing.assert_close(made[:, :, 0], batch["latents"][:, :, 0])
+    assert (made[:, :, 1] - batch["latents"][:, :, 1]).abs().max() > 0.1

@@ -94,7 +94,12 @@ def audio_windows(features: Tensor, window: int, chunk_ends: Sequence[int] | Non
     return AudioWindows(features[:, first_index], features[:, rest_index])
 
 
+def any_in_latent(flags: np.ndarray) -> Tensor:
+    """bool [1 + 4n] per video frame -> bool [1 + n]: whether it holds for any frame of a latent frame."""
+    rest = flags[1:].reshape(-1, FRAMES_PER_LATENT).any(1)
+    return torch.from_numpy(np.concatenate([flags[:1], rest]))
+
+
 def latent_modes(speaking: np.ndarray) -> Tensor:
     """bool [1 + 4n] per video frame -> long [1 + n]: a latent frame speaks if any of its frames does."""
-    rest = speaking[1:].reshape(-1, FRAMES_PER_LATENT).any(1)
-    return torch.from_numpy(np.concatenate([speaking[:1], rest])).long()
+    return any_in_latent(speaking).long()

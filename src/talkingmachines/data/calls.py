@@ -11,8 +11,8 @@ from talkingmachines.audio.alignment import frames_in
 from talkingmachines.data.latents import LatentClips, batch_crop, crop_weight, cropped_batch
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.data.synthetic.character import sample_character
-from talkingmachines.data.synthetic.clip import make_clip
 from talkingmachines.data.synthetic.draw import draw_clip
+from talkingmachines.data.synthetic.excerpt import make_excerpt
 from talkingmachines.data.synthetic.gestures import GESTURE_FIELDS
 from talkingmachines.types import FPS
 
@@ -24,8 +24,8 @@ _RETURN = FPS / 2
 
 @dataclass(frozen=True)
 class CallBatches(Dataset[dict[str, Tensor]]):
-    """B clips from their beginning: latents [B, C, F, h, w], reference [B, C, h, w], weight [B, h, w]; and what is
-    heard in `heard` latent frames: features [B, 1 + 4(heard - 1), A], modes [B, heard].
+    """B clips from their beginning: latents [B, C, F, h, w], reference [B, C, h, w]; and of `heard` latent frames what
+    is heard and how much an error counts: features [B, 1 + 4(heard - 1), A], modes [B, heard], weight [B, heard, h, w].
 
     latents: F, latent frames of picture. The sound is that of the clip and then of others, one after the other.
     Crops and batch as in TeacherBatches.
@@ -56,7 +56,7 @@ class CallBatches(Dataset[dict[str, Tensor]]):
             "reference": torch.from_numpy(latents[0]),
             "features": torch.from_numpy(features[: frames_in(self.heard)]),
             "modes": torch.from_numpy(modes[: self.heard].astype(np.int64)),
-            "weight": torch.from_numpy(crop_weight(self.clips, index)[rows, columns]),
+            "weight": torch.from_numpy(crop_weight(self.clips, index, self.heard)[:, rows, columns]),
         }
 
     def _sound(self, rng: np.random.Generator, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -84,9 +84,9 @@ class DrawnCalls(CallBatches):
 
     def _clip(self, rng: np.random.Generator, index: int, rows: slice, columns: slice) -> dict[str, Tensor]:
         config = self.clips.config
-        clip = make_clip(config.seed + index, self.bank.split, frames_in(config.latents), self.bank)
-        track = clip.track[: frames_in(self.latents)]
-        video = draw_clip(sample_character(clip.character_seed), track, config.size)
+        excerpt = make_excerpt(config.seed + index, self.bank.split, frames_in(config.latents), self.bank)
+        track = excerpt.track[: frames_in(self.latents)]
+        video = draw_clip(sample_character(excerpt.clip.character_seed), track, config.size)
         scale = config.size // self.clips.cells
         high, wide = (slice(scale * part.start, scale * part.stop) for part in (rows, columns))
         return super()._clip(rng, index, rows, columns) | {"video": torch.from_numpy(video[:, high, wide].copy())}

@@ -12,14 +12,14 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from talkingmachines.audio.alignment import frames_in, latent_modes
+from talkingmachines.audio.alignment import any_in_latent, frames_in, latent_modes
 from talkingmachines.audio.features import activity, log_mel
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.data.synthetic.character import sample_character
-from talkingmachines.data.synthetic.clip import make_clip
 from talkingmachines.data.synthetic.draw import draw_clip, face_box, mouth_box
+from talkingmachines.data.synthetic.excerpt import make_excerpt
 from talkingmachines.data.synthetic.gestures import GESTURE_FIELDS, gestures_of
-from talkingmachines.data.synthetic.pose import Pose
+from talkingmachines.data.synthetic.pose import POSE_FIELDS, Pose
 from talkingmachines.encoders.hearing import Hearing
 from talkingmachines.errors import ConfigError
 from talkingmachines.precision import fast_autocast
@@ -29,7 +29,11 @@ from talkingmachines.vae.pixels import to_unit
 CROPS, CROP_SHARES = (1 / 2, 3 / 4, 1), (0.5, 0.3, 0.2)
 """Sides of the squares that a teacher trains on, over the picture's, and how often each is drawn."""
 
-FIELDS = ("latents", "features", "modes", "face", "mouth")
+FIELDS = ("latents", "features", "modes", "shut", "face", "mouth")
+
+_LIDS = POSE_FIELDS.index("eye_open")
+_LIDS_SHUT = 0.5
+"""Lids less open than this are shutting."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +52,26 @@ class LatentClipsConfig:
 
 @dataclass(frozen=True)
 class _Drawn(Dataset[dict[str, Tensor]]):
-    """One clip: video uint8 [T, H, W, 3], mel [T, 320], gestures [T, G] less those of frame 0, modes [F], and of a
-    neutral pose the boxes face and mouth [4]."""
+    """One excerpt: video uint8 [T, H, W, 3]; mel [M, 320] of its whole clip, of which frames shown [T] are seen;
+    gestures [T, G] less those of frame 0, modes [F], shut [F, 2], and of a neutral pose the boxes face and mouth [4].
+    """
 
     bank: SpeechBank
     config: LatentClipsConfig
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        clip = make_clip(self.config.seed + index, self.bank.split, frames_in(self.config.latents), self.bank)
+        excerpt = make_excerpt(self.config.seed + index, self.bank.split, frames_in(self.config.latents), self.bank)
+        clip, shown, track = excerpt.clip, excerpt.shown, excerpt.track
         character = sample_character(clip.character_seed)
-        gestures = gestures_of(clip.track)
+        gestures = gestures_of(track)
+        shut = [track[:, _LIDS] < _LIDS_SHUT, clip.bilabial[shown]]
         return {
-            "video": torch.from_numpy(draw_clip(character, clip.track, self.config.size)),
+            "video": torch.from_numpy(draw_clip(character, track, self.config.size)),
             "mel": log_mel(torch.from_numpy(clip.samples)[None])[0],
+            "shown": torch.from_numpy(shown),
             "gestures": torch.from_numpy(gestures - gestures[:1]),
-            "modes": latent_modes(activity(clip.samples)),
+            "modes": latent_modes(activity(clip.samples)[shown]),
+            "shut": torch.stack([any_in_latent(flags) for flags in shut], 1),
             "face": torch.tensor(face_box(character, Pose())),
             "mouth": torch.tensor(mouth_box(character, Pose())),
         }
@@ -72,7 +81,8 @@ class LatentClips:
     """Memory-mapped arrays of the coded clips, N clips.
 
     latents: float16 [N, F, C, h, w]; features: float16 [N, T, A], what was heard and the gestures; modes: uint8 [N, F];
-    face, mouth: float32 [N, 4], boxes x0, y0, x1, y1 in fractions of the picture.
+    shut: uint8 [N, F, 2], whether lids, and lips on p, b or m, are shut in any of its frames; face, mouth: float32
+    [N, 4], boxes x0, y0, x1, y1 in fractions of the picture.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -101,6 +111,7 @@ def build_latents(
         "latents": ("f2", (config.latents, vae.config.latent_channels, cells, cells)),
         "features": ("f2", (frames, hearing.config.dim + len(GESTURE_FIELDS))),
         "modes": ("u1", (config.latents,)),
+        "shut": ("u1", (config.latents, 2)),
         "face": ("f4", (4,)),
         "mouth": ("f4", (4,)),
     }
@@ -115,7 +126,7 @@ def build_latents(
         video = to_unit(item.pop("video").to(device)[None])
         with fast_autocast(device):
             item["latents"] = vae.encode(video)[0].transpose(0, 1).half().cpu()
-        heard = hearing.of_mel(item.pop("mel").to(device)[None])[0].cpu()
+        heard = hearing.of_mel(item.pop("mel").to(device)[None])[0, item.pop("shown").to(device)].cpu()
         item["features"] = torch.cat([heard, item.pop("gestures")], 1).half()
         for name, array in arrays.items():
             array[index] = item[name].numpy()
@@ -177,7 +188,7 @@ class TeacherBatches(Dataset[dict[str, Tensor]]):
             "known": torch.tensor(self.history if start else 1),
             "features": torch.from_numpy(arrays["features"][index][frames].astype(np.float32)),
             "modes": torch.from_numpy(arrays["modes"][index][start : start + self.window].astype(np.int64)),
-            "weight": torch.from_numpy(crop_weight(self.clips, index)[rows, columns]),
+            "weight": torch.from_numpy(crop_weight(self.clips, index, start + self.window)[start:, rows, columns]),
         }
 
 
@@ -209,14 +220,22 @@ def batch_crop(rng: np.random.Generator, face: np.ndarray, crop: int, cells: int
     return slice(top, top + crop), slice(left, left + crop)
 
 
-def crop_weight(clips: LatentClips, index: int) -> np.ndarray:
-    """[cells, cells]: how much an error counts in each latent cell of a clip: most at the mouth, then at the eyes."""
-    weight = np.ones((clips.cells, clips.cells), np.float32)
+def crop_weight(clips: LatentClips, index: int, frames: int) -> np.ndarray:
+    """[frames, cells, cells]: how much an error counts in each latent cell of a clip, and after its end.
+
+    Most at the mouth, then at the eyes; more still in the few frames in which they shut, which an average over all
+    frames would leave half open.
+    """
+    cells, known = clips.cells, clips.arrays["shut"][index][:frames]
+    shut = np.zeros((frames, 2), bool)
+    shut[: len(known)] = known
+    weight = np.ones((frames, cells, cells), np.float32)
     face, mouth = clips.arrays["face"][index], clips.arrays["mouth"][index]
     x0, y0, x1, y1 = face
     eyes = np.array([x0, y0 + 0.18 * (y1 - y0), x1, y0 + 0.5 * (y1 - y0)])
-    for box, value in ((face, 3.0), (eyes, 6.0), (mouth, 12.0)):
-        weight[_box_cells(box, clips.cells)] = value
+    weight[:, *_box_cells(face, cells)] = 3
+    weight[:, *_box_cells(eyes, cells)] = np.where(shut[:, 0], 18, 6)[:, None, None]
+    weight[:, *_box_cells(mouth, cells)] = np.where(shut[:, 1], 24, 12)[:, None, None]
     return weight
 
 

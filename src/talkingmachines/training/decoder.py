@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from talkingmachines.dit.model import DiT
 from talkingmachines.flow.chunk import ChunkConfig
 from talkingmachines.training.autoencoder import AutoencoderRecipe, reconstruction_losses
-from talkingmachines.training.rollout import Batch, Scene, window_call
+from talkingmachines.training.rollout import Batch, Scene, rollout
 from talkingmachines.vae.model import CausalVAE
 from talkingmachines.vae.pixels import to_pixels, to_unit
 
@@ -42,7 +42,7 @@ class DecoderStage:
 
     @torch.no_grad()
     def _latents(self, batch: Batch, own: bool, generator: torch.Generator) -> Tensor:
-        """Of the first window: the encoder's, a little noisy, or what the student makes in their place."""
+        """Of the first window: the encoder's, a little noisy, or those of the student's own call."""
         frames = self.chunk.frames * self.chunk.window
         latents = batch["latents"][:, :, :frames]
         if own:
@@ -51,8 +51,8 @@ class DecoderStage:
         assert self.student.config.audio is not None
         scene = Scene.of(batch, self.student.config.audio.window, self.chunk.frames)
         last = self.chunk.steps - 1
-        made = window_call(self.student, self.chunk, scene, range(frames), last, generator)
-        return torch.cat([latents[:, :, :1], made[:, :, 1:].to(latents)], 2)
+        made, _ = rollout(self.student, self.chunk, scene, self.chunk.window, last, 1, generator)
+        return made.to(latents)
 
     def sample_grid(self, model: nn.Module) -> np.ndarray:
         """Every fourth frame of two clips: true above, decoded from the student's latents below."""

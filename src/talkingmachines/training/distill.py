@@ -147,7 +147,7 @@ class DistillStage:
             fake = self._x0(self.critic, self.fake, x, sigma, window, None)[:, :, known:]
             scale = (learnt - real).abs().mean(dim=(1, 2, 3, 4), keepdim=True).clamp(min=1e-4)
             target = learnt - (fake - real) / scale
-        return 0.5 * weighted_square(learnt.float() - target.float(), window["weight"], 0)
+        return 0.5 * weighted_square(learnt.float() - target.float(), window["weight"][:, known:])
 
     def _real_x0(self, x: Tensor, sigma: Tensor, window: Batch) -> Tensor:
         assert isinstance(self.real.model, DiT)

@@ -36,7 +36,7 @@ class TeacherStage:
     """Learns the velocity of clips' latents.
 
     Batches: latents [B, C, F, h, w]; reference [B, C, h, w]; known [B], how many of the first latent frames are
-    given; features [B, 1 + 4(F - 1), A]; modes [B, F]; weight [B, h, w], how much an error counts where.
+    given; features [B, 1 + 4(F - 1), A]; modes [B, F]; weight [B, F, h, w], how much an error counts where.
     """
 
     name = "teacher"
@@ -76,7 +76,7 @@ class TeacherStage:
         heard = torch.rand(len(latents), generator=generator).to(latents) >= self.recipe.audio_dropout
         cond = self.conditioning(batch, heard)
         velocity = self.model(add_noise(latents, noise, sigma), sigma, cond).float()
-        weight = (1 - cond.mask[:, :1]) * batch["weight"][:, None, None]
+        weight = (1 - cond.mask[:, :1]) * batch["weight"][:, None]
         error = (weight * (velocity - (noise - latents)).square()).mean(dim=(1, 2, 3, 4))
         balance = (sigma / self.recipe.motion_std).square()
         return {"loss": (balance * error).sum() / weight.mean(dim=(1, 2, 3, 4)).sum().clamp(min=1e-6)}

@@ -121,7 +121,7 @@ def cut_window(batch: dict[str, Tensor], latents: Tensor, start: int, known: int
         "known": torch.full((len(latents),), known, device=latents.device),
         "features": batch["features"][:, first : first + 1 + 4 * (frames - 1)],
         "modes": batch["modes"][:, start : start + frames],
-        "weight": batch["weight"],
+        "weight": batch["weight"][:, start : start + frames],
     }
 
 
@@ -176,7 +176,8 @@ def regression(
         scene.conditioning(model.config.mask_channels, frames, chunk.frames, before), chunk=chunk.frames
     )
     made = x0_from_velocity(points[step], model(points[step], sigma, cond).float(), sigma)
-    return weighted_square(made - points[-1], batch["weight"], 1) / motion_std**2, made
+    error = (made - points[-1])[:, :, 1:]
+    return weighted_square(error, batch["weight"][:, list(frames)][:, 1:]) / motion_std**2, made
 
 
 def real_regression(
@@ -187,10 +188,10 @@ def real_regression(
     scene = Scene.of(batch, model.config.audio.window, chunk.frames)
     shown = real_window(scene, chunk, generator)
     made = window_call(model, chunk, scene, shown, step, generator)
-    return weighted_square(made.float() - scene.latents[:, :, shown], batch["weight"], 1) / motion_std**2
+    error = (made.float() - scene.latents[:, :, shown])[:, :, 1:]
+    return weighted_square(error, batch["weight"][:, shown][:, 1:]) / motion_std**2
 
 
-def weighted_square(error: Tensor, weight: Tensor, known: int) -> Tensor:
-    """Mean of error^2 [B, C, F, h, w], weight [B, h, w], without the first `known` frames."""
-    weight = weight[:, None, None]
-    return (weight * error[:, :, known:].square()).mean() / weight.mean()
+def weighted_square(error: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean of error^2 [B, C, F, h, w], weight [B, F, h, w]."""
+    return (weight[:, None] * error.square()).mean() / weight.mean()

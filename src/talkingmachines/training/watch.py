@@ -54,7 +54,8 @@ def _distance(latents: Tensor, reference: Tensor) -> Tensor:
 
 
 def _lips(made: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-    """weight: [B, h, w], greatest at the mouth."""
-    mouth = (weight >= weight.max())[:, None, None].expand_as(made[:, :, 1:])
+    """weight: [B, F, h, w], always greatest at the mouth."""
+    least = weight.amin(1)
+    mouth = (least >= least.max())[:, None, None].expand_as(made[:, :, 1:])
     pair = [(x[:, :, 1:] - x[:, :, :1])[mouth] for x in (made, teacher)]
     return torch.corrcoef(torch.stack(pair))[0, 1]
