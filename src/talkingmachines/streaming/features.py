@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from talkingmachines.audio.alignment import FRAMES_PER_LATENT
 from talkingmachines.audio.features import HISTORY, log_mel
 from talkingmachines.encoders.gestures import Gestures
 from talkingmachines.encoders.hearing import Hearing
@@ -53,9 +54,9 @@ class LogMelStream:
 
 
 class HearingStream:
-    """Hearing's features and drawn gestures, [1, T, C + G]: the same to the bit, whatever the pieces.
+    """Hearing's features and drawn gestures, [1, T, C + G]: the same to the bit, if all pieces are of latent frames.
 
-    So they are made frame by frame: each gesture goes on from the one before, and rounding would grow.
+    So they are made latent frame by latent frame: each gesture goes on from the one before, and rounding would grow.
     """
 
     def __init__(self, hearing: Hearing, gestures: Gestures, seed: int) -> None:
@@ -70,10 +71,12 @@ class HearingStream:
 
     @torch.inference_mode()
     def push(self, samples: Tensor) -> Tensor:
-        return torch.cat([self._next(frame) for frame in samples.split(SAMPLES_PER_FRAME, 1)], 1)
+        opening = samples.shape[1] // SAMPLES_PER_FRAME % FRAMES_PER_LATENT * SAMPLES_PER_FRAME
+        pieces = [samples[:, :opening], *samples[:, opening:].split(FRAMES_PER_LATENT * SAMPLES_PER_FRAME, 1)]
+        return torch.cat([self._next(piece) for piece in pieces if piece.shape[1]], 1)
 
-    def _next(self, frame: Tensor) -> Tensor:
-        heard, self._heard = self._hearing.push(frame, self._heard)
+    def _next(self, samples: Tensor) -> Tensor:
+        heard, self._heard = self._hearing.push(samples, self._heard)
         drawn, self._drawn = self._gestures.draw(heard, self._drawn, self._generator)
         return torch.cat([heard, drawn], 2)
 
