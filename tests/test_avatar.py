@@ -1,3 +1,4 @@
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from talkingmachines.avatar import Avatar, load
 from talkingmachines.dit.model import DiT
 from talkingmachines.errors import CheckpointError, ConfigError, MediaError
 from talkingmachines.evaluation.random_avatar import random_features
-from talkingmachines.media.image import fit_image
+from talkingmachines.media.image import fit_image, read_image
 from talkingmachines.presets import tiny
 from talkingmachines.vae.model import CausalVAE
 from talkingmachines.vae.pixels import to_frames, to_tensor
@@ -137,3 +138,12 @@ def test_load_errors(tmp_path: Path) -> None:
     save_weights(tmp_path, "student", torch.nn.Linear(2, 2), {"preset": "giant"})
     with pytest.raises(CheckpointError, match="giant"):
         load(str(tmp_path))
+
+
+def test_a_still_background_stays_as_it_is() -> None:
+    """What a student has not learned with, such as another face box than in training, shows there first."""
+    avatar = load("pocket", device="cpu")
+    image = read_image(Path(str(files("talkingmachines") / "assets" / "demo.png")))
+    clip = avatar.generate(image, speech(48_000)).astype(np.float32)
+    change = clip[40:, :48, :24] - clip[:1, :48, :24]
+    assert np.sqrt(np.square(change).mean()) < 1

@@ -86,8 +86,17 @@ def pocket() -> Preset:
         prediction="x0",
     )
     # The teacher's window is 13 latent frames, so a student's window of 4 chunks is as long as it has learned. The
-    # second step, at sigma 0.5, goes on from the first: speech and gestures leave little to begin anew.
-    return Preset("pocket", 256, dit, chunk=ChunkConfig(window=4, shift=1.0), hearing=hearing, gestures=gestures)
+    # second step, at sigma 0.2, mends what the first one made: speech and gestures leave little to begin anew.
+    # Gestures move shoulders too, and it has learned to hear in the whole picture: where it does not, it draws a grid.
+    return Preset(
+        "pocket",
+        256,
+        dit,
+        sampling=SamplingConfig(face_box=(0.0, 0.0, 1.0, 1.0)),
+        chunk=ChunkConfig(window=4, shift=0.25),
+        hearing=hearing,
+        gestures=gestures,
+    )
 
 
 def tiny() -> Preset:

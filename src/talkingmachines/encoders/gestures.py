@@ -29,16 +29,16 @@ _SPEED = 8.0
 class GesturesConfig:
     """count: channels; heard: of the speech features; width: of the recurrent layer; mixture: Gaussians a channel.
 
-    reach: how far from the neutral face a gesture goes: in training clips of 2.4 s a head is seldom further from the
-    given picture, and in a call it would be. jumps: channels without that limit, such as lids and gaze, which blinks
-    and glances take far in every clip.
+    reach: how far from the neutral face a gesture goes, as nearly all of those in training clips do; further, pictures
+    would be guesses. jumps: channels without that limit, such as lids and gaze, which blinks and glances take far in
+    every clip.
     """
 
     count: int
     heard: int
     width: int = 192
     mixture: int = 6
-    reach: float = 1.2
+    reach: float = 2.0
     jumps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """The last stage: the decoder learns what to make of the student's own latents.
 
-They are grainy, anew in each latent frame, and a little blurred where the student is not sure. Told the gestures of a
-real clip, it makes one close enough that the real frames can be the aim.
+They are a little blurred where the student is not sure, and say less than they should of what moves inside a latent
+frame. Told the gestures of a real clip, it makes one close enough that the real frames can be the aim.
 """
 
 import numpy as np
