@@ -58,4 +58,3 @@ def test_names() -> None:
 def test_gestures_are_those_that_are_drawn(make) -> None:
     gestures = make().gestures
     assert gestures is not None and gestures.count == len(GESTURE_FIELDS)
-    assert [GESTURE_FIELDS[channel] for channel in gestures.jumps] == ["eye_open", "gaze_x", "gaze_y"]

@@ -65,13 +65,9 @@ class Preset:
                 raise ConfigError(f"the DiT hears {wanted} channels; hearing and gestures make {made}")
 
 
-LIDS_AND_GAZE = (1, 2, 3)
-"""Their places among the gestures of drawn characters, data.synthetic.gestures."""
-
-
 def pocket() -> Preset:
     """The one that ships: drawn characters, live on two CPU cores."""
-    hearing, gestures = HearingConfig(), GesturesConfig(12, 192, jumps=LIDS_AND_GAZE)
+    hearing, gestures = HearingConfig(), GesturesConfig(12, 192)
     audio = AudioConfig(hearing.dim + gestures.count, window=9, hidden=512, context_tokens=8, width=320)
     dit = DiTConfig(
         width=320,
@@ -101,7 +97,7 @@ def pocket() -> Preset:
 
 def tiny() -> Preset:
     """For tests: the pocket's shape with hardly any weights."""
-    hearing, gestures = HearingConfig(16, 1, 8), GesturesConfig(12, 8, 8, 2, jumps=LIDS_AND_GAZE)
+    hearing, gestures = HearingConfig(16, 1, 8), GesturesConfig(12, 8, 8, 2)
     audio = AudioConfig(hearing.dim + gestures.count, window=5, hidden=16, context_tokens=2, width=16)
     dit = DiTConfig(
         width=32,

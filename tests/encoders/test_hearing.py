@@ -78,7 +78,12 @@ def test_a_long_call_does_not_run_away() -> None:
     with torch.no_grad():
         gestures.out.weight.normal_(std=1)
     drawn, _ = gestures.draw(torch.randn(1, 500, 8), gestures.start(), torch.Generator().manual_seed(0))
-    assert drawn.abs().max() <= 6
+    assert drawn.abs().max() <= 6.001
+    tracks = torch.randn(8, 200, 3).cumsum(1).sin()
+    gestures.keep_within(tracks)
+    drawn, _ = gestures.draw(torch.randn(1, 500, 8), gestures.start(), torch.Generator().manual_seed(0))
+    assert drawn.abs().max() <= 1.001 * tracks.abs().max() and drawn.std() > 0.1
+    assert drawn.diff(dim=1).abs().max() <= 1.201 * tracks.diff(dim=1).abs().max()
 
 
 def test_configurations_that_cannot_be() -> None:

@@ -18,8 +18,8 @@ from talkingmachines.errors import ConfigError
 _NARROWEST = -5.0
 """Least logarithm of a Gaussian's standard deviation."""
 
-_FARTHEST = 6.0
-"""No gesture goes further from the neutral face: a long call cannot run away."""
+_RARE = 0.001
+"""Share of the tracks that are cut off at each end, when it is measured how far and how fast gestures go."""
 
 _SPEED = 8.0
 """What the change of a smooth motion from frame to frame is multiplied with, to be seen beside the jump of a blink."""
@@ -27,25 +27,16 @@ _SPEED = 8.0
 
 @dataclass(frozen=True)
 class GesturesConfig:
-    """count: channels; heard: of the speech features; width: of the recurrent layer; mixture: Gaussians a channel.
-
-    reach: how far from the neutral face a gesture goes, as nearly all of those in training clips do; further, pictures
-    would be guesses. jumps: channels without that limit, such as lids and gaze, which blinks and glances take far in
-    every clip.
-    """
+    """count: channels; heard: of the speech features; width: of the recurrent layer; mixture: Gaussians a channel."""
 
     count: int
     heard: int
     width: int = 192
     mixture: int = 6
-    reach: float = 2.0
-    jumps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if min(self.count, self.heard, self.width, self.mixture) < 1 or self.reach <= 0:
+        if min(self.count, self.heard, self.width, self.mixture) < 1:
             raise ConfigError(f"GesturesConfig must have positive numbers, got {self}")
-        if any(not 0 <= channel < self.count for channel in self.jumps):
-            raise ConfigError(f"GesturesConfig.jumps must be channels of {self.count}, got {self.jumps}")
 
 
 @dataclass(frozen=True)
@@ -79,7 +70,15 @@ class Mixture:
 
 
 class Gestures(nn.Module):
-    """p(gestures of a frame | all earlier ones, what was heard up to it). 0 is a neutral face, 1 a usual change."""
+    """p(gestures of a frame | all earlier ones, what was heard up to it). 0 is a neutral face, 1 a usual change.
+
+    low, high, fastest [G]: how far, and how far in a frame, gestures went in training. Drawn ones go no further: each
+    goes on from the one before, and after a minute or two nothing would be as it has been seen.
+    """
+
+    low: Tensor
+    high: Tensor
+    fastest: Tensor
 
     def __init__(self, config: GesturesConfig) -> None:
         super().__init__()
@@ -87,6 +86,17 @@ class Gestures(nn.Module):
         self.embed = nn.Sequential(nn.Linear(config.heard + 3 * config.count, config.width), nn.GELU())
         self.memory = nn.GRU(config.width, config.width, batch_first=True)
         self.out = nn.Linear(2 * config.width, 3 * config.count * config.mixture)
+        self.register_buffer("low", torch.full((config.count,), -6.0))
+        self.register_buffer("high", torch.full((config.count,), 6.0))
+        self.register_buffer("fastest", torch.full((config.count,), 12.0))
+
+    @torch.no_grad()
+    def keep_within(self, tracks: Tensor) -> None:
+        """Measure low, high and fastest on tracks [B, T, G]."""
+        everywhere = tracks.flatten(0, 1)
+        self.low.copy_(everywhere.quantile(_RARE, 0))
+        self.high.copy_(everywhere.quantile(1 - _RARE, 0))
+        self.fastest.copy_(1.2 * tracks.diff(dim=1).abs().flatten(0, 1).quantile(1 - _RARE, 0))
 
     def forward(self, heard: Tensor, last: Tensor, before: Tensor, memory: Tensor) -> tuple[Mixture, Tensor]:
         """heard [B, T, C]; last, before [B, T, G] of the two frames before each -> each frame's mixture, the memory."""
@@ -112,14 +122,7 @@ class Gestures(nn.Module):
         drawn = []
         for frame in heard.split(1, 1):
             mixture, memory = self(frame, last[:, None], before[:, None], memory)
-            before, last = last, mixture.sample(generator)[:, 0].clamp(-_FARTHEST, _FARTHEST)
+            wanted = mixture.sample(generator)[:, 0].clamp(self.low, self.high)
+            before, last = last, last + (wanted - last).clamp(-self.fastest, self.fastest)
             drawn.append(last)
-        return self._near(torch.stack(drawn, 1)), GesturesState(last, before, memory)
-
-    def _near(self, gestures: Tensor) -> Tensor:
-        """Softly kept within `reach`, but for those that jump."""
-        reach = self.config.reach
-        kept = reach * (gestures / reach).tanh()
-        jumps = list(self.config.jumps)
-        kept[..., jumps] = gestures[..., jumps]
-        return kept
+        return torch.stack(drawn, 1), GesturesState(last, before, memory)
