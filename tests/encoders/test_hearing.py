@@ -1,11 +1,19 @@
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
 from talkingmachines.audio.features import log_mel
+from talkingmachines.data.synthetic.gestures import GESTURE_FIELDS
 from talkingmachines.encoders.gestures import Gestures, GesturesConfig, Mixture
 from talkingmachines.encoders.hearing import Hearing, HearingConfig
 from talkingmachines.errors import ConfigError
+from talkingmachines.media.audio import read_audio
+from talkingmachines.presets import pocket
 from talkingmachines.streaming.features import HearingStream
+from talkingmachines.weights import load_features, weights_folder
 
 
 def models() -> tuple[Hearing, Gestures]:
@@ -84,6 +92,20 @@ def test_a_long_call_does_not_run_away() -> None:
     drawn, _ = gestures.draw(torch.randn(1, 500, 8), gestures.start(), torch.Generator().manual_seed(0))
     assert drawn.abs().max() <= 1.001 * tracks.abs().max() and drawn.std() > 0.1
     assert drawn.diff(dim=1).abs().max() <= 1.201 * tracks.diff(dim=1).abs().max()
+
+
+def test_shipped_gestures_do_not_run_away_within_minutes() -> None:
+    """Heads once moved 40 times as fast in the fourth minute as in the first, with 250 blinks."""
+    recordings = sorted(Path(str(files("talkingmachines") / "assets" / "recordings")).glob("*.flac"))
+    sound = torch.from_numpy(np.concatenate([read_audio(path) for path in recordings]))
+    minute = sound.repeat(60 * 16_000 // len(sound) + 1)[: 60 * 16_000]
+    stream = load_features(weights_folder("pocket"), pocket())(0)
+    heads = [index for index, name in enumerate(GESTURE_FIELDS) if name.startswith("head")]
+    changes = []
+    for _ in range(4):
+        drawn = stream.push(minute[None])[0, :, -len(GESTURE_FIELDS) :]
+        changes.append(float(drawn[:, heads].diff(dim=0).abs().mean()))
+    assert min(changes) > 0.005 and max(changes) < 4 * changes[0], changes
 
 
 def test_configurations_that_cannot_be() -> None:

@@ -21,6 +21,12 @@ _NARROWEST = -5.0
 _RARE = 0.001
 """Share of the tracks that are cut off at each end, when it is measured how far and how fast gestures go."""
 
+_HASTE = 1.2
+"""How much faster than the fastest that is not rare."""
+
+_UNMEASURED = 6.0
+"""Limit of a model that has not been told how far gestures go."""
+
 _SPEED = 8.0
 """What the change of a smooth motion from frame to frame is multiplied with, to be seen beside the jump of a blink."""
 
@@ -86,9 +92,9 @@ class Gestures(nn.Module):
         self.embed = nn.Sequential(nn.Linear(config.heard + 3 * config.count, config.width), nn.GELU())
         self.memory = nn.GRU(config.width, config.width, batch_first=True)
         self.out = nn.Linear(2 * config.width, 3 * config.count * config.mixture)
-        self.register_buffer("low", torch.full((config.count,), -6.0))
-        self.register_buffer("high", torch.full((config.count,), 6.0))
-        self.register_buffer("fastest", torch.full((config.count,), 12.0))
+        self.register_buffer("low", torch.full((config.count,), -_UNMEASURED))
+        self.register_buffer("high", torch.full((config.count,), _UNMEASURED))
+        self.register_buffer("fastest", torch.full((config.count,), 2 * _UNMEASURED))
 
     @torch.no_grad()
     def keep_within(self, tracks: Tensor) -> None:
@@ -96,7 +102,7 @@ class Gestures(nn.Module):
         everywhere = tracks.flatten(0, 1)
         self.low.copy_(everywhere.quantile(_RARE, 0))
         self.high.copy_(everywhere.quantile(1 - _RARE, 0))
-        self.fastest.copy_(1.2 * tracks.diff(dim=1).abs().flatten(0, 1).quantile(1 - _RARE, 0))
+        self.fastest.copy_(_HASTE * tracks.diff(dim=1).abs().flatten(0, 1).quantile(1 - _RARE, 0))
 
     def forward(self, heard: Tensor, last: Tensor, before: Tensor, memory: Tensor) -> tuple[Mixture, Tensor]:
         """heard [B, T, C]; last, before [B, T, G] of the two frames before each -> each frame's mixture, the memory."""

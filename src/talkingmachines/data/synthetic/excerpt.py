@@ -17,7 +17,7 @@ _LATEST = 10 * FPS
 _GLIDE = 12
 """Frames in which the head gets from where it was before the jump to where it is after: the second chunk."""
 
-_AT_REST = 0.25
+_NO_JUMP = 0.25
 """Share of the clips without a jump."""
 
 _FAST = ("eye_open", "gaze_x", "gaze_y")
@@ -41,7 +41,7 @@ def make_excerpt(seed: int, split: str, num_frames: int, bank: SpeechBank) -> Ex
     was in the picture; in a call it is, most of the time.
     """
     rng = np.random.default_rng([seed, 5])
-    gap = 0 if rng.random() < _AT_REST or num_frames <= OPENING else int(rng.integers(_LATEST))
+    gap = 0 if rng.random() < _NO_JUMP or num_frames <= OPENING else int(rng.integers(_LATEST))
     clip = make_clip(seed, split, num_frames + gap, bank)
     shown = np.concatenate([np.arange(OPENING), np.arange(OPENING + gap, num_frames + gap)])[:num_frames]
     track = clip.track[shown]
