@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from talkingmachines.dit.config import AudioConfig, DiTConfig, ImageConfig, RefinerConfig, TextConfig
+from talkingmachines.dit.config import AudioConfig, DiTConfig, ImageConfig, RefinerConfig, TextConfig, WarpConfig
 from talkingmachines.encoders.gestures import GesturesConfig
 from talkingmachines.encoders.hearing import HearingConfig
 from talkingmachines.errors import ConfigError
@@ -77,7 +77,7 @@ def pocket() -> Preset:
         latent_channels=32,
         patch=(1, 4, 4),
         audio=audio,
-        refiner=RefinerConfig(layers=5),
+        refiner=RefinerConfig(layers=5, warp=WarpConfig()),
         previous=True,
         prediction="x0",
     )
@@ -107,7 +107,7 @@ def tiny() -> Preset:
         latent_channels=4,
         patch=(1, 4, 4),
         audio=audio,
-        refiner=RefinerConfig(8, 1, 4),
+        refiner=RefinerConfig(8, 1, 4, WarpConfig(fine=2)),
         previous=True,
         prediction="x0",
     )

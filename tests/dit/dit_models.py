@@ -8,7 +8,7 @@ from torch import Tensor
 
 from talkingmachines.audio.alignment import audio_windows, frames_in
 from talkingmachines.dit.conditioning import Conditioning
-from talkingmachines.dit.config import AudioConfig, DiTConfig, ImageConfig, RefinerConfig, TextConfig
+from talkingmachines.dit.config import AudioConfig, DiTConfig, ImageConfig, RefinerConfig, TextConfig, WarpConfig
 from talkingmachines.dit.model import DiT
 
 AUDIO = AudioConfig(feature_dim=6, feature_layers=2, hidden=16, context_tokens=3, width=12)
@@ -19,7 +19,7 @@ SMALL = DiTConfig(
     layers=2,
     freq_dim=32,
     audio=AUDIO,
-    refiner=RefinerConfig(8, 1, 4),
+    refiner=RefinerConfig(8, 1, 4, WarpConfig(2, 3)),
     previous=True,
     prediction="x0",
 )

@@ -1,5 +1,7 @@
 """Counted by hand against torch's own counter."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -8,7 +10,7 @@ from talkingmachines.attention.attention import products
 from talkingmachines.attention.masks import seen_chunks
 from talkingmachines.audio.alignment import AudioWindows
 from talkingmachines.dit.conditioning import Conditioning
-from talkingmachines.dit.config import AudioConfig, DiTConfig, ImageConfig, RefinerConfig, TextConfig
+from talkingmachines.dit.config import AudioConfig, DiTConfig, ImageConfig, RefinerConfig, TextConfig, WarpConfig
 from talkingmachines.dit.few_steps import FewStepDiT
 from talkingmachines.dit.model import DiT
 from talkingmachines.dit.weights import unfilled
@@ -21,10 +23,11 @@ WAN = DiTConfig(48, 64, 2, 3, text=TextConfig(10, 5), image=ImageConfig(14, 4), 
 POCKET = DiTConfig(
     48, 64, 2, 2, 8, patch=(1, 4, 4), audio=AUDIO, refiner=RefinerConfig(8, 2, 4), previous=True, prediction="x0"
 )
+WARPED = replace(POCKET, refiner=RefinerConfig(8, 2, 4, WarpConfig(2, 3)))
 DEAF = DiTConfig(48, 64, 2, 1)
 
 
-@pytest.mark.parametrize("config", [WAN, POCKET, DEAF], ids=["wan", "pocket", "deaf"])
+@pytest.mark.parametrize("config", [WAN, POCKET, WARPED, DEAF], ids=["wan", "pocket", "warped", "deaf"])
 @torch.no_grad()
 def test_a_pass_as_torch_counts_it(config: DiTConfig) -> None:
     """The third chunk of a call, which sees two others."""

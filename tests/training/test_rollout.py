@@ -27,7 +27,7 @@ def test_a_window_is_made_as_a_call_makes_it(monkeypatch: pytest.MonkeyPatch, st
     monkeypatch.setattr("talkingmachines.training.rollout.UNCERTAINTY", 0.0)
     made, by_chunks = rollout(student, CHUNK, call, chunks, step, chunks, torch.Generator())
     frames = range(chunks * CHUNK.frames)
-    at_once = window_call(student, CHUNK, replace(call, latents=made), frames, step, torch.Generator())
+    at_once, _ = window_call(student, CHUNK, replace(call, latents=made), frames, step, torch.Generator())
     torch.testing.assert_close(at_once, by_chunks, atol=1e-4, rtol=1e-4)
     assert at_once.requires_grad
 
@@ -71,5 +71,5 @@ def test_gradients_only_where_asked() -> None:
 
 
 def test_the_picture_is_given() -> None:
-    made = window_call(model(), CHUNK, scene(), range(LATENTS), 1, torch.Generator().manual_seed(0))
+    made, _ = window_call(model(), CHUNK, scene(), range(LATENTS), 1, torch.Generator().manual_seed(0))
     torch.testing.assert_close(made[:, :, 0], scene().reference, atol=1e-5, rtol=1e-5)

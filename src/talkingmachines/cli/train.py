@@ -159,7 +159,9 @@ def _decoder(job: Run) -> None:
         seed=job.seed + 2,
         bank=_speech(job),
     )
-    student, coder, recipe = DiT(job.preset.dit), CausalVAE(_vae_config(job)), AutoencoderRecipe()
+    student, coder = DiT(job.preset.dit), CausalVAE(_vae_config(job))
+    # What moves inside a latent frame is what the decoder loses most of, and borders are long quiet.
+    recipe = AutoencoderRecipe(motion=4.0, border=1.0)
     trained(job, "student", student)
     before = trained(job, "vae", coder)
     student = student.to(job.device).eval().requires_grad_(False)
@@ -212,7 +214,7 @@ def _teacher(job: Run) -> None:
 
     from talkingmachines.data.latents import TeacherBatches
     from talkingmachines.dit.model import DiT
-    from talkingmachines.training.teacher import TeacherRecipe, TeacherStage
+    from talkingmachines.training.teacher import TeacherRecipe, TeacherStage, start_warp
     from talkingmachines.weights import load_weights, save_weights, shard_paths
 
     sampling = job.preset.sampling
@@ -225,7 +227,9 @@ def _teacher(job: Run) -> None:
     if shard_paths(job.weights, "audio"):
         # It stays as it was taught: errors of pictures would make it forget the lips.
         load_weights(job.weights, "audio", model.audio_proj.requires_grad_(False))
-    stage = TeacherStage(model, recipe, batches, trained_vae(job))
+    vae = trained_vae(job)
+    start_warp(model, vae)
+    stage = TeacherStage(model, recipe, batches, vae)
     teacher, taken = run_stage(stage, job, learning_rate=1.5e-3, muon=True)
     said = job.metadata(recipe=asdict(recipe), clips=job.clips, **taken)
     save_weights(job.weights, "teacher", teacher, said, eight_bits=True)

@@ -59,12 +59,27 @@ class AudioConfig:
 
 
 @dataclass(frozen=True)
+class WarpConfig:
+    """fine: points of the grid that is moved, in a latent cell, each way; channels: of each of them."""
+
+    fine: int = 8
+    channels: int = 3
+
+    def __post_init__(self) -> None:
+        _require_positive(self)
+
+
+@dataclass(frozen=True)
 class RefinerConfig:
-    """width: channels of the convolutions; layers: residual pairs of them; features: channels the tokens add."""
+    """width: channels of the convolutions; layers: residual pairs of them; features: channels the tokens add.
+
+    warp: whether, and how finely, the picture is moved; see Warp.
+    """
 
     width: int = 64
     layers: int = 3
     features: int = 32
+    warp: WarpConfig | None = None
 
     def __post_init__(self) -> None:
         _require_positive(self)

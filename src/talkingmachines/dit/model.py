@@ -40,6 +40,12 @@ SILENT = (
     "refiner.keep.bias",
     "refiner.skip.weight",
     "refiner.skip.bias",
+    "refiner.flow.2.weight",
+    "refiner.flow.2.bias",
+    "refiner.moved_in.weight",
+    "refiner.moved_in.bias",
+    "refiner.moved_out.weight",
+    "refiner.moved_out.bias",
     "refiner.hear.2.weight",
 )
 """Weights that begin at zero, so that a fresh layer changes nothing."""
@@ -216,15 +222,29 @@ class DiT(nn.Module):
         H and W must be multiples of the patch. The residual stream and the result have the dtype of x.
         past: x is one chunk of each call in it, which sees, and is kept in, the call's cache.
         """
+        return self.with_warp(x, sigma, cond, past)[0]
+
+    def with_warp(
+        self,
+        x: Tensor,
+        sigma: Tensor | PreparedSigma,
+        cond: Conditioning | PreparedConditioning,
+        past: Past | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """As forward; and what a model with a warp would make by moving the picture and no more: x0, of x's shape."""
         cond = self.prepare(cond) if isinstance(cond, Conditioning) else cond
         sigma = self.prepare_sigma(sigma) if isinstance(sigma, Tensor) else sigma
-        output = self._network(x, sigma, cond, past)
+        output, moved = self._network(x, sigma, cond, past)
+        if moved is not None:
+            moved = cond.latents + (1 - cond.mask[:, :1]) * moved
         if self.config.prediction == "velocity":
-            return output
+            return output, moved
         x0 = cond.latents + (1 - cond.mask[:, :1]) * output
-        return ((x - x0) / sigma.sigma.clamp(min=MIN_SIGMA).view(-1, 1, 1, 1, 1)).to(x.dtype)
+        return ((x - x0) / sigma.sigma.clamp(min=MIN_SIGMA).view(-1, 1, 1, 1, 1)).to(x.dtype), moved
 
-    def _network(self, x: Tensor, sigma: PreparedSigma, cond: PreparedConditioning, past: Past | None) -> Tensor:
+    def _network(
+        self, x: Tensor, sigma: PreparedSigma, cond: PreparedConditioning, past: Past | None
+    ) -> tuple[Tensor, Tensor | None]:
         (p, q), (F, H, W) = self.config.patch[1:], x.shape[2:]
         tokens = self._embed(x, cond)
         for layer, block in enumerate(self._layers()):
@@ -237,8 +257,9 @@ class DiT(nn.Module):
         patches = self.head(tokens, sigma.time_BD).to(x.dtype)
         cells = rearrange(patches, "b (f h w) (p q c) -> b c f (h p) (w q)", f=F, h=H // p, w=W // q, p=p, q=q)
         if not self.config.refiner:
-            return cells
-        return self.refiner(cells, x, sigma.sigma, cond).to(x.dtype)
+            return cells, None
+        refined, moved = self.refiner(cells, x, sigma.sigma, cond)
+        return refined.to(x.dtype), moved
 
     def _embed(self, x: Tensor, cond: PreparedConditioning) -> Tensor:
         """Tokens [B, L, D]."""

@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from talkingmachines.audio.alignment import FRAMES_PER_LATENT
 from talkingmachines.dit.conditioning import PreparedConditioning
 from talkingmachines.dit.config import DiTConfig
 from talkingmachines.dit.layers import compute_dtype
+from talkingmachines.dit.warp import Warp
 
 
 class ResidualConv(nn.Module):
@@ -36,7 +38,8 @@ class Refiner(nn.Module):
     What multiplies, beside what adds: values read from the latents by gates read from all, what the tokens said by
     how much of it is kept, the noisy latents by how much of them is let through, all features by what is heard.
     Moving a part of the picture a little, letting more of the noise through the less there is of it, opening the mouth
-    where there is one: these are products, not sums.
+    where there is one: these are products, not sums. With a warp, the picture is first moved as the first half of the
+    layers says, and the second half sees what that changes.
     A fresh one gives back what the tokens said.
     """
 
@@ -49,6 +52,15 @@ class Refiner(nn.Module):
         self.conv_in = nn.Conv2d(seen + config.out_channels, width, 3, padding=1)
         self.layers = nn.ModuleList(ResidualConv(width) for _ in range(config.refiner.layers))
         self.conv_out = nn.Conv2d(width, latents, 3, padding=1)
+        self.warp = None
+        if config.refiner.warp:
+            self.warp = Warp(latents, config.refiner.warp.fine, config.refiner.warp.channels)
+            self.flow = nn.Sequential(
+                nn.Conv2d(width, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, 2 * FRAMES_PER_LATENT, 1)
+            )
+            self.moved_in = nn.Conv2d(latents, width, 3, padding=1)
+            self.moved_out = nn.Conv2d(width, latents, 1)
+            seen += latents
         self.values = nn.Conv2d(seen, values, 3, padding=1)
         self.gates = nn.Conv2d(width, values, 1)
         self.gated_out = nn.Conv2d(values, latents, 3, padding=1)
@@ -62,8 +74,13 @@ class Refiner(nn.Module):
         """What is made of the audio tokens, [B * F, 4 * width]: scale and shift, before the layers and after."""
         return self.hear(tokens_BFAD.flatten(0, 1).flatten(1))
 
-    def forward(self, told: Tensor, x: Tensor, sigma: Tensor, cond: PreparedConditioning) -> Tensor:
-        """told [B, out_channels, F, H, W]; x, latents noisy at sigma [B] or [1], and the result [B, C, F, H, W]."""
+    def forward(
+        self, told: Tensor, x: Tensor, sigma: Tensor, cond: PreparedConditioning
+    ) -> tuple[Tensor, Tensor | None]:
+        """told [B, out_channels, F, H, W]; x, latents noisy at sigma [B] or [1], and the result [B, C, F, H, W].
+
+        The second is what the warp alone changes, of the same shape, where there is one.
+        """
         frames, dtype, C = x.shape[2], compute_dtype(x), self.latents
         # Of the frame before, what has changed since the picture: nothing while all is still.
         given = [cond.latents] if cond.previous is None else [cond.latents, cond.previous - cond.latents]
@@ -71,15 +88,26 @@ class Refiner(nn.Module):
         cells = torch.cat([part.to(dtype) for part in [*seen, told]], 1)
         cells = cells.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         h = self._hear(self.conv_in(cells), cond, 0)
-        for layer in self.layers:
+        half = len(self.layers) // 2
+        for layer in self.layers[:half]:
+            h = layer(h)
+        read, moved = cells[:, : len(seen) * C], None
+        if self.warp:
+            moved = self.warp(cells[:, C : 2 * C], self.flow(h))
+            read, h = torch.cat([read, moved], 1), h + self.moved_in(moved)
+        for layer in self.layers[half:]:
             h = layer(h)
         h = F.silu(self._hear(h, cond, 1))
-        gated = self.values(cells[:, : len(seen) * C]) * self.gates(h)
+        gated = self.values(read) * self.gates(h)
         kept = cells[:, -told.shape[1] :][:, :C] * (1 + self.keep(h))
         # What has changed since the picture, and the noise: all there is to see of it where there is little noise.
         clean = (1 - sigma).to(dtype).view(-1, 1, 1, 1).expand(len(x), 1, 1, 1).repeat_interleave(frames, 0)
         skipped = (cells[:, :C] - clean * cells[:, C : 2 * C]) * self.skip(h)
-        return (kept + skipped + self.conv_out(h) + self.gated_out(gated)).unflatten(0, (-1, frames)).transpose(1, 2)
+        made = kept + skipped + self.conv_out(h) + self.gated_out(gated)
+        if moved is not None:
+            made = made + moved * self.moved_out(h)
+            moved = moved.unflatten(0, (-1, frames)).transpose(1, 2)
+        return made.unflatten(0, (-1, frames)).transpose(1, 2), moved
 
     def _hear(self, h: Tensor, cond: PreparedConditioning, place: int) -> Tensor:
         """h [B * F, width, H, W], scaled and shifted by the audio where the face mask lets it be heard."""

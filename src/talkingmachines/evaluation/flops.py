@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from talkingmachines.audio.alignment import FRAMES_PER_LATENT
 from talkingmachines.dit.config import DiTConfig
 from talkingmachines.dit.fp8 import to_float8
 from talkingmachines.dit.model import DiT
@@ -46,12 +47,15 @@ def pass_flops(config: DiTConfig, tokens: int, keys: int) -> Flops:
 def _refiner_flops(config: DiTConfig, cells: int) -> int:
     if config.refiner is None:
         return 0
-    width, C = config.refiner.width, config.latent_channels
+    width, C, warp = config.refiner.width, config.latent_channels, config.refiner.warp
     seen = config.in_channels - config.mask_channels
-    nine = (
-        (config.out_channels + seen) * width + 2 * config.refiner.layers * width**2 + width * C + 2 * width * (seen + C)
-    )
-    return 2 * cells * (9 * nine + 2 * width**2 + 2 * width * C)
+    nine = (config.out_channels + seen) * width + 2 * config.refiner.layers * width**2 + width * C
+    nine += 2 * width * (seen + C)
+    one = 2 * width**2 + 2 * width * C
+    if warp:
+        nine += width**2 + C * width + 2 * width * C
+        one += 2 * FRAMES_PER_LATENT * width + width * C + (1 + FRAMES_PER_LATENT) * warp.channels * warp.fine**2 * C
+    return 2 * cells * (9 * nine + one)
 
 
 def parameters_of(config: DiTConfig) -> int:

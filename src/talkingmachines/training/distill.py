@@ -119,7 +119,7 @@ class DistillStage:
         """C_0 and window - 1 chunks in a row of a real clip, from anywhere in it."""
         frames = self.chunk.frames
         shown = real_window(scene, self.chunk, generator)
-        made = window_call(self.student, self.chunk, scene, shown, at, generator)
+        made, _ = window_call(self.student, self.chunk, scene, shown, at, generator)
         if shown[frames] == frames:
             return cut_window(batch, made.detach(), 0, 1), made[:, :, 1:]
         made = made[:, :, frames:]

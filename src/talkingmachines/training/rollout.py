@@ -75,8 +75,10 @@ def uncertain(latents: Tensor, generator: torch.Generator) -> Tensor:
 
 def window_call(
     model: DiT, chunk: ChunkConfig, scene: Scene, frames: Sequence[int], step: int, generator: torch.Generator
-) -> Tensor:
+) -> tuple[Tensor, Tensor | None]:
     """x0 of a whole window [B, C, F, h, w] at one step, all its chunks at once; earlier steps get no gradient.
+
+    And x0 of the warp alone, see DiT.with_warp.
 
     frames: chunk 0 and chunks that follow each other, anywhere later; positions are counted without the gap. Made as a
     call makes it, but for the latent frame before each chunk, which is a real one, a little noisy.
@@ -85,13 +87,14 @@ def window_call(
     cond = model.prepare(
         scene.conditioning(model.config.mask_channels, frames, chunk.frames, before), chunk=chunk.frames
     )
-    made = torch.zeros_like(scene.latents[:, :, list(frames)])
+    made, moved = torch.zeros_like(scene.latents[:, :, list(frames)]), None
     for index, sigma in enumerate(chunk.sigmas[: step + 1].to(made).split(1)):
         noise = torch.randn(made.shape, generator=generator).to(made)
         x = add_noise(made, noise, sigma) if index else noise
         with torch.set_grad_enabled(torch.is_grad_enabled() and index == step):
-            made = x0_from_velocity(x, model(x, sigma, cond), sigma)
-    return made
+            velocity, moved = model.with_warp(x, sigma, cond)
+            made = x0_from_velocity(x, velocity, sigma)
+    return made, moved
 
 
 def real_window(scene: Scene, chunk: ChunkConfig, generator: torch.Generator) -> list[int]:

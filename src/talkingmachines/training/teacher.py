@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 from torch.utils.data import Dataset
 
 from talkingmachines.audio.alignment import audio_windows
@@ -13,8 +14,12 @@ from talkingmachines.dit.model import DiT
 from talkingmachines.flow.path import add_noise
 from talkingmachines.flow.sampler import sample
 from talkingmachines.flow.schedule import sampling_sigmas, training_sigmas
-from talkingmachines.vae.model import CausalVAE
+from talkingmachines.vae.config import TEMPORAL_STRIDE
+from talkingmachines.vae.model import PATCH, CausalVAE
 from talkingmachines.vae.pixels import to_pixels
+
+WARP = 0.25
+"""What the error of the warp alone counts. It learns little from the whole, where all else mends what it leaves."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +80,14 @@ class TeacherStage:
         noise = torch.randn(latents.shape, generator=generator).to(latents)
         heard = torch.rand(len(latents), generator=generator).to(latents) >= self.recipe.audio_dropout
         cond = self.conditioning(batch, heard)
-        velocity = self.model(add_noise(latents, noise, sigma), sigma, cond).float()
+        assert isinstance(self.model, DiT)
+        velocity, moved = self.model.with_warp(add_noise(latents, noise, sigma), sigma, cond)
         weight = (1 - cond.mask[:, :1]) * batch["weight"][:, None]
-        error = (weight * (velocity - (noise - latents)).square()).mean(dim=(1, 2, 3, 4))
-        balance = (sigma / self.recipe.motion_std).square()
-        return {"loss": (balance * error).sum() / weight.mean(dim=(1, 2, 3, 4)).sum().clamp(min=1e-6)}
+        error = sigma.square() * (weight * (velocity.float() - (noise - latents)).square()).mean(dim=(1, 2, 3, 4))
+        if moved is not None:
+            error = error + WARP * (weight * (moved.float() - latents).square()).mean(dim=(1, 2, 3, 4))
+        error = error / self.recipe.motion_std**2
+        return {"loss": error.sum() / weight.mean(dim=(1, 2, 3, 4)).sum().clamp(min=1e-6)}
 
     def sample_grid(self, model: nn.Module) -> np.ndarray:
         """Every fourth frame of two clips: true above, made in 12 steps below."""
@@ -92,3 +100,17 @@ class TeacherStage:
         videos = [to_pixels(self.vae.decode(latents))[:, ::4] for latents in (batch["latents"], made)]
         rows = [video[clip].transpose(0, 1).flatten(1, 2) for clip in range(len(noise)) for video in videos]
         return torch.cat(rows).cpu().numpy()
+
+
+@torch.no_grad()
+def start_warp(model: DiT, vae: CausalVAE) -> None:
+    """Let the grid that a model's warp moves be the picture itself, by the autoencoder's linear path; none: nothing."""
+    warp = model.refiner.warp if model.config.refiner else None
+    if warp is None:
+        return
+    points, std = PATCH // warp.fine, vae.latent_std[:, None, None, None]
+    colours = vae.decoder.linear.weight.view(TEMPORAL_STRIDE, 3, PATCH, PATCH, -1).mean(0).permute(3, 0, 1, 2)
+    opened = (std * avg_pool2d(colours, points)).permute(1, 2, 3, 0)
+    patches = vae.encoder.linear.weight.view(-1, TEMPORAL_STRIDE, 3, PATCH, PATCH).transpose(1, 2).flatten(1, 2)
+    warp.open.weight.copy_(opened.flatten(0, 2)[:, :, None, None])
+    warp.close.weight.copy_(points**2 * avg_pool2d(patches, points) / std)

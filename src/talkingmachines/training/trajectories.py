@@ -25,7 +25,7 @@ from talkingmachines.flow.schedule import sampling_sigmas
 from talkingmachines.precision import fast_autocast
 from talkingmachines.training.checkpoint import fingerprint
 from talkingmachines.training.rollout import Scene, call_grid, real_window, uncertain, window_call
-from talkingmachines.training.teacher import TeacherStage
+from talkingmachines.training.teacher import WARP, TeacherStage
 from talkingmachines.vae.model import CausalVAE
 
 
@@ -175,9 +175,9 @@ def regression(
     cond = model.prepare(
         scene.conditioning(model.config.mask_channels, frames, chunk.frames, before), chunk=chunk.frames
     )
-    made = x0_from_velocity(points[step], model(points[step], sigma, cond).float(), sigma)
-    error = (made - points[-1])[:, :, 1:]
-    return weighted_square(error, batch["weight"][:, list(frames)][:, 1:]) / motion_std**2, made
+    velocity, moved = model.with_warp(points[step], sigma, cond)
+    made = x0_from_velocity(points[step], velocity.float(), sigma)
+    return x0_loss(made, moved, points[-1], batch["weight"][:, list(frames)]) / motion_std**2, made
 
 
 def real_regression(
@@ -187,9 +187,16 @@ def real_regression(
     assert model.config.audio is not None
     scene = Scene.of(batch, model.config.audio.window, chunk.frames)
     shown = real_window(scene, chunk, generator)
-    made = window_call(model, chunk, scene, shown, step, generator)
-    error = (made.float() - scene.latents[:, :, shown])[:, :, 1:]
-    return weighted_square(error, batch["weight"][:, shown][:, 1:]) / motion_std**2
+    made, moved = window_call(model, chunk, scene, shown, step, generator)
+    return x0_loss(made, moved, scene.latents[:, :, shown], batch["weight"][:, shown]) / motion_std**2
+
+
+def x0_loss(made: Tensor, moved: Tensor | None, true: Tensor, weight: Tensor) -> Tensor:
+    """Of x0 as made, and as moved alone, [B, C, F, h, w]; weight [B, F, h, w]. Frame 0 is given and not counted."""
+    loss = weighted_square((made.float() - true)[:, :, 1:], weight[:, 1:])
+    if moved is None:
+        return loss
+    return loss + WARP * weighted_square((moved.float() - true)[:, :, 1:], weight[:, 1:])
 
 
 def weighted_square(error: Tensor, weight: Tensor) -> Tensor:
