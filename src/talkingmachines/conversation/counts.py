@@ -16,7 +16,7 @@ class CallCounts:
     frames: pictures handed to the transport; spoken_frames: those among them that brought sound along; late, skipped
     and dropped: as in streaming's LiveCounts; first_frame: from opening the call to its first picture.
     turn_times: from the end of the user's speech to the first sound of the answer.
-    av_offsets: a picture's departure minus that of its sound; positive: the sound led.
+    av_offsets: a picture's departure minus the time at which its sound is due; positive: the sound led.
     end_reason: empty while the call runs.
     """
 

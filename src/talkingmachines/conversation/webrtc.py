@@ -2,18 +2,17 @@
 
 The plain transport shows pictures by a timer of its own, which runs a little slower than 25 a second: some are lost.
 And aiortc stamps every picture 1/30 s after the last, so at 25 a second their clock drifts away from the sound's.
-Here a picture goes to its track at the moment at which its sound goes to the other, stamped with the real time.
+Here a picture goes to its track at the moment at which its sound goes to the other, and both are stamped by one clock.
 """
 
-import asyncio
 import time
-from fractions import Fraction
+from collections import deque
 
-import numpy as np
-from aiortc import MediaStreamTrack
-from aiortc.mediastreams import MediaStreamError
-from av import VideoFrame
-from pipecat.frames.frames import Frame, OutputAudioRawFrame, OutputImageRawFrame
+from aiortc import RTCRtpSender
+from aiortc.rtcrtpparameters import RTCRtpCodecParameters
+from aiortc.rtcrtpsender import RTCEncodedFrame
+from aiortc.rtp import AnyRtcpPacket, RtcpSrPacket
+from pipecat.frames.frames import Frame, OutputImageRawFrame
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.transports.base_transport import TransportParams
 from pipecat.transports.smallwebrtc.connection import SmallWebRTCConnection
@@ -24,13 +23,11 @@ from pipecat.transports.smallwebrtc.transport import (
 )
 
 from talkingmachines.conversation.counts import CallCounts
+from talkingmachines.conversation.tracks import PictureTrack, SoundTrack
 from talkingmachines.types import FPS, SAMPLE_RATE
 
-CLOCK = 90_000
-"""Ticks a second of RTP's clock for video."""
-
-WAITING = 2
-"""Pictures that wait for the encoder at most; the oldest goes first."""
+NTP = 2_208_988_800
+"""Seconds from 1900, where NTP begins to count, to 1970."""
 
 
 def transport_params(shape: tuple[int, int]) -> TransportParams:
@@ -51,52 +48,50 @@ def transport_params(shape: tuple[int, int]) -> TransportParams:
     )
 
 
-class LiveVideoTrack(MediaStreamTrack):
-    """Pictures as they come, each stamped with the time at which it came. A slow peer misses some."""
+class _Sender(RTCRtpSender):
+    """Says in its reports what time a stamp stands for, on the call's clock. aiortc's says when the packet had left.
 
-    kind = "video"
+    A browser shows pictures with their sound by these reports, so they must not move when encoding takes long.
+    offsets: gets how late each packet was ready, in seconds.
+    """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._pictures: asyncio.Queue[tuple[float, np.ndarray] | None] = asyncio.Queue(WAITING)
-        self._began: float | None = None
+    begun_at: float
+    offsets: "deque[float]"
+    _due: float | None = None
 
-    def add_video_frame(self, picture: OutputImageRawFrame) -> None:
-        width, height = picture.size
-        pixels = np.frombuffer(picture.image, np.uint8).reshape(height, width, 3)
-        self._put((time.monotonic(), pixels))
+    async def _next_encoded_frame(self, codec: RTCRtpCodecParameters) -> RTCEncodedFrame | None:
+        encoded = await super()._next_encoded_frame(codec)
+        if encoded:
+            self._due = self.begun_at + encoded.timestamp / codec.clockRate
+            self.offsets.append(time.time() - self._due)
+        return encoded
 
-    async def recv(self) -> VideoFrame:
-        item = await self._pictures.get() if self.readyState == "live" else None
-        if item is None:
-            raise MediaStreamError
-        came, pixels = item
-        self._began = came if self._began is None else self._began
-        frame = VideoFrame.from_ndarray(pixels, format="rgb24")
-        frame.pts, frame.time_base = round((came - self._began) * CLOCK), Fraction(1, CLOCK)
-        return frame
-
-    def stop(self) -> None:
-        """Whoever waits in `recv` is told."""
-        super().stop()
-        self._put(None)
-
-    def _put(self, item: tuple[float, np.ndarray] | None) -> None:
-        if self._pictures.full():
-            self._pictures.get_nowait()
-        self._pictures.put_nowait(item)
+    async def _send_rtcp(self, packets: list[AnyRtcpPacket]) -> None:
+        for packet in packets:
+            if isinstance(packet, RtcpSrPacket) and self._due is not None:
+                packet.sender_info.ntp_timestamp = round((self._due + NTP) * 2**32)
+        await super()._send_rtcp(packets)
 
 
 class _Client(SmallWebRTCClient):
-    """Sends a LiveVideoTrack instead of the track that it would have made."""
+    """Sends tracks of ours instead of those that it would have made. offsets: of the pictures, as in _Sender."""
+
+    offsets: "deque[float]"
 
     async def _handle_client_connected(self) -> None:
-        params = self._params
+        params, connection = self._params, self._webrtc_connection
         if not params:
             return
-        self._video_output_track = LiveVideoTrack()
-        self._webrtc_connection.replace_video_track(self._video_output_track)
-        self._params = params.model_copy(update={"video_out_enabled": False})
+        self._audio_output_track = sound = SoundTrack()
+        self._video_output_track = PictureTrack(sound)
+        connection.replace_audio_track(self._audio_output_track)
+        connection.replace_video_track(self._video_output_track)
+        for transceiver in connection.pc.getTransceivers():
+            sender = transceiver.sender
+            sender.__class__ = _Sender
+            sender.begun_at = sound.begun_at
+            sender.offsets = self.offsets if transceiver.kind == "video" else deque(maxlen=1)
+        self._params = params.model_copy(update={"audio_out_enabled": False, "video_out_enabled": False})
         try:
             await super()._handle_client_connected()
         finally:
@@ -106,26 +101,11 @@ class _Client(SmallWebRTCClient):
 class _Output(SmallWebRTCOutputTransport):
     """Takes each picture out of the queue of sound when its turn has come."""
 
-    def __init__(self, client: SmallWebRTCClient, params: TransportParams, counts: CallCounts, **kwargs: str) -> None:
-        super().__init__(client, params, **kwargs)
-        self._counts = counts
-        self._shown: float | None = None
-
     async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM) -> None:
         # The queue pushes what it has come to: a picture before its sound is sent, and that sound when it was.
         if isinstance(frame, OutputImageRawFrame):
-            self._shown = time.monotonic()
             await self.write_video_frame(frame)
         await super().push_frame(frame, direction)
-
-    async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
-        shown, self._shown = self._shown, None
-        written = await super().write_audio_frame(frame)
-        if written and shown is not None:
-            # It returns when the last 10 ms of the sound have been taken.
-            length = frame.num_frames / frame.sample_rate
-            self._counts.av_offsets.append(shown - (time.monotonic() - (length - 0.01)))
-        return written
 
 
 class AvatarWebRTCTransport(SmallWebRTCTransport):
@@ -138,11 +118,12 @@ class AvatarWebRTCTransport(SmallWebRTCTransport):
     ) -> None:
         params = transport_params(shape)
         super().__init__(connection, params)
-        self._counts = counts or CallCounts()
         # A second client would hear every event of the connection twice.
         self._client.__class__ = _Client
+        assert isinstance(self._client, _Client)
+        self._client.offsets = (counts or CallCounts()).av_offsets
 
     def output(self) -> SmallWebRTCOutputTransport:
         if not self._output:
-            self._output = _Output(self._client, self._params, self._counts)
+            self._output = _Output(self._client, self._params)
         return self._output
