@@ -48,6 +48,16 @@ def test_what_is_sent_while_the_line_is_made_arrives(client):
     peer.close()
 
 
+def test_a_description_without_sound_begins_no_call(client):
+    peer = Peer(client)
+    answer = client.post(f"{peer.path}/offer", json={"type": "offer", "sdp": "v=0\r\nnothing"})
+    assert answer.status_code == 400 and peer.call.task is None
+    peer.connect()
+    peer.wait_until(peer.call.connection.is_connected)
+    client.post(f"{peer.path}/end")
+    peer.close()
+
+
 @given(data=st.data())
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_description_gets_an_answer_and_no_call_is_left(client, data):

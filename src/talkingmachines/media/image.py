@@ -41,9 +41,7 @@ def read_image(path: str | Path) -> np.ndarray:
     except Image.DecompressionBombError as error:
         raise _too_large(path, "far more") from error
     except Exception as error:  # damaged files make Pillow's plugins raise errors of any type
-        raise MediaError(
-            f"{path}: the picture is damaged or cut short ({reason(error)}); get an undamaged copy"
-        ) from error
+        raise MediaError(f"{path}: is damaged or cut short ({reason(error)}); get an undamaged copy") from error
 
 
 def fit_image(pixels: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:

@@ -62,12 +62,14 @@ class Pictures:
         """The name of the picture from now on. Blocks while it is decoded. Raises MediaError for what is none."""
         if len(data) > MAX_BYTES:
             raise MediaError(f"the picture is larger than {MAX_BYTES // 1_000_000} MB; give a smaller copy")
+        if not data:
+            raise MediaError("the picture is empty (0 bytes); choose another file")
         with self._unpacking, _as_file(data) as path:
             try:
                 pixels = fit_image(read_image(path), self._shape)
             except MediaError as error:
                 # The name of a file that we made up says nothing to the user.
-                raise MediaError(str(error).replace(f"{path}: ", "").replace(str(path), "the picture")) from error
+                raise MediaError(str(error).replace(f"{path}:", "the picture").replace(str(path), "it")) from error
         name = secrets.token_urlsafe(16)
         with self._lock:
             self._kept[name] = (math.inf if for_good else time.monotonic(), pixels)

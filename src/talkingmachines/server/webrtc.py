@@ -27,7 +27,11 @@ class WebRTCSignalling:
         self._pc_id = ""
 
     async def offer(self, offer: dict[str, Any], connected: Callable[[Any], Awaitable[None]]) -> dict[str, str]:
-        """The answer, with the connection's pc_id. Raises what aiortc raises for an offer that is none."""
+        """The answer, with the connection's pc_id. Raises what aiortc raises for an offer that is none, and ValueError
+        for one without sound: aiortc would answer it, and nobody could ever be connected.
+        """
+        if "\nm=audio " not in offer["sdp"]:
+            raise ValueError("the offer has no sound")
         request = SmallWebRTCRequest(offer["sdp"], offer["type"], offer.get("pc_id"), offer.get("restart_pc"))
         answer = await self._handler.handle_web_request(request, connected)
         if answer is None:
