@@ -5,6 +5,7 @@ const LOST_AFTER = 3000; // ms without a connection before it is made anew
 const GIVE_UP = 20000; // ms; the server keeps a lost caller's place for 15 s
 const PING = 1000; // ms; without pings for 3 s the server takes the line for dead
 const NO_WAY = "No connection could be made: a network on the way does not let calls through. The server may need a TURN server.";
+const BUFFER = 60; // ms that sound and pictures are held back, both alike from the start: left alone they take seconds to meet
 const STUCK = 3500; // ms without an answer in which a new connection counts as failed
 
 export class ServerError extends Error {
@@ -71,7 +72,8 @@ export class Line extends EventTarget {
       send();
     };
     pc.onconnectionstatechange = () => this.changed(pc);
-    pc.ontrack = ({ track }) => {
+    pc.ontrack = ({ track, receiver }) => {
+      receiver.jitterBufferTarget = BUFFER;
       for (const old of this.stream.getTracks()) if (old.kind === track.kind) this.stream.removeTrack(old);
       this.stream.addTrack(track);
       this.tell("stream", this.stream);
