@@ -60,6 +60,23 @@ def test_all_speech_comes_out_once_and_in_order_with_its_pictures(piece: int) ->
     assert all(frame.sample_rate == SAMPLE_RATE for frame in seen.of(OutputAudioRawFrame))
 
 
+def test_where_pictures_take_too_long_the_speech_goes_on_without_them() -> None:
+    words = speech(3)
+
+    async def play(worker) -> None:
+        await worker.queue_frames([said(words), TTSStoppedFrame()])
+        await asyncio.sleep(4.5)
+
+    seen, errors = run(play, Painter(takes=0.25))
+    assert not errors
+    assert np.array_equal(trimmed(seen.samples), words)
+    shown = [(sound, picture) for sound, picture in seen.pairs if picture is not None]
+    assert 20 < len(shown) < len(seen.pairs) - 10
+    assert all(np.array_equal(sound[:4], picture) for sound, picture in shown)
+    times = [at for at, frame in seen.frames if isinstance(frame, OutputAudioRawFrame)]
+    assert times[-1] - times[0] < 4, "3 s of speech"
+
+
 def test_pictures_come_without_speech_and_bring_no_sound() -> None:
     async def play(worker) -> None:
         await asyncio.sleep(1.2)

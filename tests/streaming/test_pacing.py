@@ -74,6 +74,9 @@ class Line:
         assert pts == sorted(set(pts)) and all(round(at * FPS) / FPS == at for at in pts)
         for now, frame in self.played:
             assert now >= start + frame.pts - 1e-5, "before its time"
+            if frame.pixels is None:
+                assert frame.spoken, "nothing at all"
+                continue
             chunk, index = read(frame.pixels)
             samples = self.made[chunk][1].samples
             own = samples[index * SAMPLES_PER_FRAME : (index + 1) * SAMPLES_PER_FRAME]
@@ -87,6 +90,16 @@ class Line:
     def lags(self) -> list[float]:
         """Of every frame, seconds after its time."""
         return [now - self.played[0][0] - frame.pts for now, frame in self.played]
+
+    @property
+    def gaps(self) -> list[float]:
+        """Seconds of silence before each frame of speech but the first, for who plays one after the other."""
+        found, until = [], math.inf
+        for now, frame in self.played:
+            if frame.spoken:
+                found.append(max(0.0, now - until))
+                until = (now if until == math.inf else max(now, until)) + 1 / FPS
+        return found[1:]
 
     def heard_at(self, sample: float) -> float:
         """When the frame left that has this sample."""
@@ -252,13 +265,26 @@ def test_after_a_standstill_nothing_hurries() -> None:
 
 @pytest.mark.parametrize("speaks", [False, True])
 def test_a_machine_that_is_too_slow(speaks: bool) -> None:
-    """A chunk takes longer than it plays: time is lost, but picture and sound stay together, and order is kept."""
+    """A chunk takes longer than it plays: pictures are lost, but each comes with its sound, and order is kept."""
     line = Line(lambda chunk: 0.6, [(0.0, push(speech(30)))] if speaks else []).run(30)
     assert max(line.lags) < MAX_LAG + PERIOD
     assert line.pacer.counts.skipped > 0
-    assert (line.pacer.counts.late > 0) == speaks
     sound = line.sound
     np.testing.assert_array_equal(sound, speech(30)[: len(sound)] if speaks else 0 * sound)
+
+
+@pytest.mark.parametrize("took", [0.5, 0.7, 1.1])
+@pytest.mark.parametrize("comes", ["at once", "as it is spoken"])
+def test_a_machine_that_is_too_slow_goes_on_speaking(took: float, comes: str) -> None:
+    said = [(0.0, push(speech(20)))] if comes == "at once" else microphone(20, 1.0)
+    line = Line(lambda chunk: took, said).run(40)
+    sound = line.sound
+    np.testing.assert_array_equal(sound[sound != 0], speech(20))
+    # It takes three chunks to know how slow it is; and the last is waited for.
+    assert sum(line.gaps[3 * CHUNK : -2 * CHUNK]) < 0.1
+    shown = [frame for _, frame in line.played if frame.spoken and frame.pixels is not None]
+    assert len(shown) > 0.8 * 20 * FPS * PERIOD / took
+    assert line.pacer.counts.skipped >= sum(frame.pixels is None for _, frame in line.played) > 0
 
 
 @pytest.mark.parametrize("seed", range(12))

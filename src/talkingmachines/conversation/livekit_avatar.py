@@ -95,7 +95,8 @@ class AvatarVideo(VideoGenerator):
             if len(self._line) <= CUSHION:
                 continue
             picture = self._line.popleft()
-            yield to_video(picture.pixels)
+            if picture.pixels is not None:
+                yield to_video(picture.pixels)
             for speech in self._sound(picture):
                 self._taken.clear()
                 try:

@@ -177,8 +177,8 @@ class AvatarVideoService(FrameProcessor):
         self._flowing = bool(frame.spoken)
         for spoken in ready:
             await self._send_spoken(spoken)
-        if not frame.spoken:
-            await self._send_picture(frame)
+        if not frame.spoken and frame.pixels is not None:
+            await self._send_picture(frame.pixels)
         if not self._order.ahead:
             self._played_out.set()
 
@@ -192,21 +192,22 @@ class AvatarVideoService(FrameProcessor):
     async def _send_spoken(self, frame: LiveFrame) -> None:
         if frame.cuts < self._cuts:
             return
-        await self._send_picture(frame)
+        if frame.pixels is not None:
+            self.counts.spoken_frames += 1
+            await self._send_picture(frame.pixels)
         if frame.cuts < self._cuts:
             return
-        self.counts.spoken_frames += 1
         await self.push_frame(self._speech_class(to_bytes(frame.speech), SAMPLE_RATE, 1))
         if frame.cuts == self._cuts:
             await self._send(self._order.leave(frame.spoken))
 
-    async def _send_picture(self, frame: LiveFrame) -> None:
+    async def _send_picture(self, pixels: np.ndarray) -> None:
         self.counts.frames += 1
         if self.counts.first_frame is None:
             self.counts.first_frame = time.monotonic() - self._opened
             self._log.info("first picture after {:.2f} s", self.counts.first_frame)
-        height, width, _ = frame.pixels.shape
-        picture = OutputImageRawFrame(frame.pixels.tobytes(), (width, height), "RGB")
+        height, width, _ = pixels.shape
+        picture = OutputImageRawFrame(pixels.tobytes(), (width, height), "RGB")
         picture.sync_with_audio = True
         await self.push_frame(picture)
 

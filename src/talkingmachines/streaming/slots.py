@@ -7,6 +7,9 @@ A chunk is begun as late as it can be so that its frames are there in time, and 
 all of it. So little is made in advance: at most a chunk besides the one that plays. Speech that comes as it is spoken
 leaves between L and L + one chunk after it came, where L is how long a chunk takes to make, and MARGIN and JITTER.
 Speech that comes faster, from its second chunk on, waits only for what is before it.
+
+Where a chunk takes longer than it plays, pictures are lost and speech goes on: what would have to wait for the next
+chunk is played without a picture, and the chunk is made for what comes after.
 """
 
 import math
@@ -29,18 +32,22 @@ JITTER = 0.04
 FORGET = 0.1
 """The part of an earlier, slower chunk's time that is forgotten with every chunk."""
 
+LATELY = 3
+"""Chunks in a row that must be slow before the machine counts as too slow; fewer are caught up with."""
+
 _TICK = 1e-6
 """Seconds; times that differ by less are the same."""
 
 
 @dataclass(frozen=True)
 class LiveFrame:
-    """A picture and its sound. pixels: [H, W, 3] uint8; pts: seconds, its slot / 25; speech: float32 [640].
+    """A picture and its sound. pixels: [H, W, 3] uint8, None: no picture was made; pts: seconds, its slot / 25; speech:
+    float32 [640].
 
     spoken: how many of these samples were pushed, the others are silence; cuts: interruptions until it was played.
     """
 
-    pixels: np.ndarray
+    pixels: np.ndarray | None
     pts: float
     speech: np.ndarray
     spoken: int
@@ -58,8 +65,8 @@ class Make:
 @dataclass
 class LiveCounts:
     """What happened so far. frames: played; late: those among them that were not there at their time; dropped:
-    made for speech that was interrupted; skipped: slots in which nothing was played; filled: samples of silence put
-    where speech was lacking.
+    made for speech that was interrupted; skipped: slots that had no picture; filled: samples of silence put where
+    speech was lacking.
     """
 
     frames: int = 0
@@ -74,7 +81,7 @@ class _Ready:
     """A frame to be played. spoken: as in LiveFrame; chunk: which it belongs to."""
 
     slot: int
-    pixels: np.ndarray
+    pixels: np.ndarray | None
     speech: np.ndarray
     spoken: int
     chunk: int
@@ -139,6 +146,8 @@ class Pacer:
         self._began: float | None = None  # the time of slot 0
         self._slot = 0  # of the next frame to be made
         self._took = 0.0  # seconds to make a chunk, of the slow ones
+        self._lately: deque[float] = deque(maxlen=LATELY)  # seconds that the last chunks took
+        self._until = 0.0  # when speech ends for who plays what was taken, one frame after the other
         self._flowing = False  # the last sample of the last chunk was pushed
         self._kept = 0  # samples kept back when speech began
         self._cut = False  # there was an interrupt since the last chunk was begun
@@ -186,7 +195,8 @@ class Pacer:
         if at is None or now < at - _TICK:
             return None
         frame = self._ready.popleft()
-        self.counts.frames += 1
+        self.counts.frames += frame.pixels is not None
+        self._until = (max(self._until, now) if frame.spoken else now) + 1 / FPS
         return LiveFrame(frame.pixels, frame.slot / FPS, frame.speech, frame.spoken, self._cuts)
 
     def to_make(self, now: float) -> Make | None:
@@ -194,6 +204,8 @@ class Pacer:
         begin = self.begin_at()
         if begin is None or now < begin - _TICK:
             return None
+        if self._flowing and len(self._lately) == LATELY:
+            self._go_on_without_pictures(now)
         samples, spoken = self._next_chunk()
         self._making = _Making(samples, np.sum(spoken.reshape(-1, SAMPLES_PER_FRAME), axis=1), now)
         self._flowing, after_cut, self._cut = bool(spoken[-1]), self._cut, False
@@ -205,6 +217,7 @@ class Pacer:
         assert making and len(frames) == len(making.spoken), "not the chunk that was asked for"
         took = now - making.since
         self._took = max(took, self._took + FORGET * (took - self._took))
+        self._lately.append(took)
         self._made += 1
         if self._began is None:
             self._began = now
@@ -234,6 +247,17 @@ class Pacer:
         if self._began is None or self._speech.count >= self._samples_wanted():
             return -math.inf
         return self._due(self._slot) - self._took - MARGIN
+
+    def _go_on_without_pictures(self, now: float) -> None:
+        """Of the speech that waits, what is due before a chunk that is begun now can be there; the chunk stays full."""
+        there = max(self._until, now) + len(self._ready) / FPS
+        wanted = math.ceil((now + min(self._lately) - there - _TICK) * FPS)
+        spare = (self._speech.count - self._samples_wanted()) // SAMPLES_PER_FRAME
+        for _ in range(min(wanted, spare)):
+            speech, spoken = self._speech.take(SAMPLES_PER_FRAME)
+            self._ready.append(_Ready(self._slot, None, speech, int(spoken.sum()), self._made + 1))
+            self._slot += 1
+            self.counts.skipped += 1
 
     def _next_chunk(self) -> tuple[np.ndarray, np.ndarray]:
         """Samples [640 * T] and bool [640 * T], whether they were pushed. What is missing is filled with silence."""
