@@ -1,5 +1,7 @@
 import json
 import socket
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -103,6 +105,8 @@ def test_turn_servers_come_from_the_environment(served, monkeypatch):
         (["--voice", "nobody"], {}, "--voice"),
         (["--persona", "nobody"], {}, "nobody"),
         (["--image", "nowhere.png"], {}, "nowhere.png"),
+        (["--llm-model", "llama"], {}, "--llm-url"),
+        (["--record", "/dev/null/calls"], {}, "the folder cannot be made"),
         (["--max-calls", "0"], {}, "--max-calls"),
         (["--public-url", "example.org"], {}, "--public-url"),
         (["--size", "large"], {}, "--size"),
@@ -116,6 +120,15 @@ def test_what_a_user_can_mend_is_one_line(capsys, served, monkeypatch, argv, env
         monkeypatch.setenv(name, value)
     assert main(["call", "--port", "0", *argv]) == 2
     assert words in capsys.readouterr().err and not served
+
+
+def test_nothing_else_is_said():
+    """Libraries that are read for a call greet whoever reads them."""
+    program = "import sys; from talkingmachines.cli.main import main; sys.exit(main(['call', '--persona', 'nobody']))"
+    ran = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 2 and not ran.stdout
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith("talkingmachines: error: no persona 'nobody'")
 
 
 def test_a_port_that_is_taken(capsys, served):

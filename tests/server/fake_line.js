@@ -22,7 +22,7 @@ window.RTCPeerConnection = class {
     const paint = () => canvas.getContext("2d").drawImage(document.getElementById("still"), 0, 0, 256, 256);
     paint();
     setInterval(paint, 100);
-    this.ontrack?.({ track: canvas.captureStream(10).getVideoTracks()[0] });
+    this.ontrack?.({ track: canvas.captureStream(10).getVideoTracks()[0], receiver: {} });
     this.become("connected");
     this.channel.onopen();
   }

@@ -13,7 +13,7 @@ import pytest
 from talkingmachines.errors import ConfigError
 from talkingmachines.server.capacity import calls_that_fit
 from talkingmachines.server.config import ServerConfig
-from talkingmachines.server.logs import JsonLines, Plain, call_id
+from talkingmachines.server.logs import JsonLines, Plain, _from_loguru, call_id
 from talkingmachines.server.serve import bind
 from talkingmachines.server.timing import ChunkTimes, TimedCharacter
 from talkingmachines.types import VideoFrame
@@ -97,6 +97,15 @@ def test_logs_say_which_call():
     finally:
         call_id.reset(token)
     assert "call" not in json.loads(JsonLines().format(record))
+
+
+def test_a_giant_message_is_cut_in_the_log(caplog):
+    """Pipecat logs what it cannot read, as long as a caller likes to make it."""
+    loguru = pytest.importorskip("loguru", reason="needs the [call] extra")
+    sink = loguru.logger.add(_from_loguru, format="{message}")
+    loguru.logger.error("no JSON: " + "x" * 60_000)
+    loguru.logger.remove(sink)
+    assert 100 < len(caplog.records[-1].getMessage()) < 1100
 
 
 class FakeSession:

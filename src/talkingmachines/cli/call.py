@@ -1,8 +1,10 @@
 """`call`: a character in the browser, who listens and answers."""
 
 import asyncio
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -59,26 +61,25 @@ def call(
     log_json: Annotated[bool, typer.Option("--log-json", help="Log JSON lines.")] = False,
 ) -> None:
     """Call a character: open the link, click on the microphone, and talk."""
-    try:
+    with _packages():
         from talkingmachines.conversation.options import CallOptions
         from talkingmachines.conversation.persona import load_persona
-        from talkingmachines.server.app import build_app
         from talkingmachines.server.config import ServerConfig
-        from talkingmachines.server.live import live_call
         from talkingmachines.server.logs import set_up_logging
+        from talkingmachines.server.recordings import make_folder
         from talkingmachines.server.serve import bind, serve
-        from talkingmachines.server.webrtc import WebRTCSignalling
-    except ModuleNotFoundError as error:
-        raise MissingPackageError(
-            f"a call needs the package {error.name}; run: pip install 'talkingmachines[call]'"
-        ) from error
     set_up_logging(log_json)
+    # What can be wrong is said before the models are read.
     box = read_face_box(face_box)
     talk = CallOptions(load_persona(persona), voice.value, _key(voice), llm_url, llm_model)
     picture = _read(image) if image else None
-    ice_servers = _ice_servers()
-    # Before the models: a port that is taken is said at once.
-    listener, config = bind(ServerConfig(host, port, max_calls or 1, public_url, None, record, ice_servers))
+    if record:
+        make_folder(record)
+    listener, config = bind(ServerConfig(host, port, max_calls or 1, public_url, None, record, _ice_servers()))
+    with _packages():  # pipecat greets whoever reads it, in the log
+        from talkingmachines.server.app import build_app
+        from talkingmachines.server.live import live_call
+        from talkingmachines.server.webrtc import WebRTCSignalling
     with listener, Console(stderr=True).status(f"loading {options.preset}") as status:
         avatar = options.load(device)
         if max_calls is None:
@@ -97,6 +98,17 @@ def call(
         )
         status.stop()
         serve(app, listener, lambda: print(f"\n  {config.link}\n", flush=True))
+
+
+@contextlib.contextmanager
+def _packages() -> Iterator[None]:
+    """Says which package is missing where one is."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f"a call needs the package {error.name}; run: pip install 'talkingmachines[call]'"
+        ) from error
 
 
 def _prepare(options: "CallOptions") -> None:

@@ -10,6 +10,10 @@ call_id: ContextVar[str] = ContextVar("call_id", default="")
 """Of the call that the running task works for; every line that is logged then carries it."""
 
 
+LONGEST = 1000
+"""Characters of a line of pipecat's: it repeats whole messages that it cannot read."""
+
+
 def set_up_logging(json_lines: bool, level: int = logging.INFO) -> None:
     """Everything that is logged goes to stderr, one line each; pipecat's and uvicorn's logs too."""
     handler = logging.StreamHandler(sys.stderr)
@@ -61,11 +65,11 @@ def _call_of(record: logging.LogRecord) -> str:
 def _from_loguru(message: object) -> None:
     """Hands a line of loguru on to the standard library."""
     record = message.record  # type: ignore[attr-defined]  # loguru's str with a record
-    error = record["exception"]
+    error, text = record["exception"], record["message"]
     logging.getLogger(record["name"]).log(
         min(record["level"].no, logging.CRITICAL),
         "%s",
-        record["message"],
+        text if len(text) <= LONGEST else f"{text[:LONGEST]}...",
         exc_info=(error.type, error.value, error.traceback) if error else None,
         extra={"call_id": record["extra"].get("call_id", "")},
     )

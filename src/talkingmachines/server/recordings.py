@@ -16,6 +16,14 @@ HOUR = 3600.0
 """So long a recording that the user asked for can be fetched, where no folder was given to keep it in."""
 
 
+def make_folder(folder: Path) -> None:
+    """A folder for recordings, unless it is there. Raises MediaError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MediaError(f"{folder}: the folder cannot be made ({reason(error)}); choose another") from error
+
+
 class Recordings:
     """folder: every call is recorded there and kept; None: what users ask for is kept for an hour, out of sight.
 
@@ -28,10 +36,7 @@ class Recordings:
         self.always, self._shape, self._name = folder is not None, shape, name
         self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="talkingmachines-")
         self._folder = folder or Path(self._temporary.name if self._temporary else "")
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MediaError(f"{folder}: the folder cannot be made ({reason(error)}); choose another") from error
+        make_folder(self._folder)
         for path in recover(self._folder):
             log.warning("%s: this recording was cut off by a crash; it plays up to there", path)
         self._finished: dict[str, Path] = {}

@@ -16,15 +16,12 @@ from talkingmachines.conversation.voices.recognition import RECOGNISERS
 from talkingmachines.conversation.voices.services import LocalLanguage, LocalRecognition, LocalSpeech
 from talkingmachines.conversation.voices.speech import PLAIN, SPEAKERS
 from talkingmachines.conversation.voices.voice import Voice
-from talkingmachines.errors import ConfigError
 
 LONGEST = 120
 """Tokens of an answer from a server: a minute of talk is no conversation."""
 
 
 def build(options: CallOptions) -> Voice:
-    """Raises ConfigError for a language model's server that is only half given."""
-    _check_server(options)
     persona = options.persona
     hearing, recognise = first_that_works("recognition", RECOGNISERS)
     thinking, llm = _language(options)
@@ -58,12 +55,3 @@ def _language(options: CallOptions) -> tuple[str, LLMService[Any]]:
     # Servers of one's own want no key, but the client insists on one.
     service = OpenAILLMService(base_url=options.llm_url, api_key=options.key or "none", settings=settings)
     return options.llm_model, service
-
-
-def _check_server(options: CallOptions) -> None:
-    if options.llm_model and not options.llm_url:
-        raise ConfigError(f"the language model {options.llm_model!r} needs the address of its server: --llm-url")
-    if options.llm_url and not options.llm_model:
-        raise ConfigError(f"which of the language models at {options.llm_url}? Name it: --llm-model")
-    if options.llm_url and not options.llm_url.startswith(("http://", "https://")):
-        raise ConfigError(f"the language model's address must begin with http:// or https://, got {options.llm_url!r}")
