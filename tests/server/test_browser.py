@@ -65,8 +65,9 @@ def _link():
         yield link
 
 
-@pytest.fixture(name="browser", scope="module")
+@pytest.fixture(name="browser")
 def _browser():
+    """For one test: the real calls below start one of their own, and there can be one at a time."""
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         yield browser
