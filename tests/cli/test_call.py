@@ -63,6 +63,13 @@ def test_as_many_calls_as_fit(capsys, served, monkeypatch):
     assert "3 calls at the same time" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_log_of_json_lines_has_nothing_else(capsys, served, monkeypatch):
+    monkeypatch.setattr("talkingmachines.server.capacity.calls_that_fit", lambda *_: (1, 1.2))
+    assert main(["call", "--port", "0", "--voice", "echo", "--log-json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert any("which will stutter" in line["message"] and line["level"] == "warning" for line in lines)
+
+
 def test_a_picture_that_is_offered_first(served, tmp_path):
     from PIL import Image
 

@@ -24,6 +24,8 @@ from talkingmachines.media.files import reason
 if TYPE_CHECKING:
     from talkingmachines.avatar import Avatar
 
+log = logging.getLogger(__name__)
+
 
 def print_json(result: dict[str, object]) -> None:
     """One JSON object on stdout."""
@@ -78,11 +80,14 @@ def make_folder(folder: Path) -> None:
 
 
 def measured_calls(avatar: "Avatar") -> int:
-    """As many calls as this machine makes in real time; says so on stderr."""
+    """As many calls as this machine makes in real time; says so in the log."""
     from talkingmachines.server.capacity import calls_that_fit
     from talkingmachines.server.pictures import LOOKS, bundled_picture
 
     count, share = calls_that_fit(avatar, bundled_picture(LOOKS[0]), avatar.preset.chunk.window + 2)
     words = f"a call takes {share:.0%} of real time here: {count} call{'s' * (count > 1)} at the same time"
-    Console(stderr=True, highlight=False).print(words + (", which will stutter" if share > 1 else ""))
+    if share > 1:
+        log.warning("%s, which will stutter", words)
+    else:
+        log.info("%s", words)
     return count

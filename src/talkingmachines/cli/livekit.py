@@ -34,17 +34,17 @@ def livekit(
     log_json: Annotated[bool, typer.Option("--log-json", help="Log JSON lines.")] = False,
 ) -> None:
     """Take calls from a LiveKit server: LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET say which."""
+    from talkingmachines.media.image import read_image
+    from talkingmachines.server.logs import set_up_logging
+    from talkingmachines.server.pictures import LOOKS, bundled_picture
+
+    set_up_logging(log_json)
     try:
         from talkingmachines.conversation.livekit_worker import AvatarWorker
     except ModuleNotFoundError as error:
         raise MissingPackageError(
             f"a LiveKit worker needs the package {error.name}; run: pip install 'talkingmachines[livekit]'"
         ) from error
-    from talkingmachines.media.image import read_image
-    from talkingmachines.server.logs import set_up_logging
-    from talkingmachines.server.pictures import LOOKS, bundled_picture
-
-    set_up_logging(log_json)
     if missing := [setting for setting in SETTINGS if not os.environ.get(setting)]:
         raise ConfigError(f"which LiveKit server? Set the environment variables {', '.join(missing)}")
     picture = read_image(image) if image else bundled_picture(LOOKS[0])
