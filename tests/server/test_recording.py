@@ -165,3 +165,17 @@ def test_every_call_is_recorded_into_the_folder_and_closed_at_shutdown(tmp_path)
         feed(client)
     (kept,) = (tmp_path / "calls").iterdir()
     assert kept.suffixes == [".mp4"] and len(decode(kept)[0]) == 30
+
+
+def test_a_folder_that_has_gone_does_not_end_the_call(tmp_path, caplog):
+    folder = tmp_path / "calls"
+    with TestClient(fake_app(record=folder), base_url="http://localhost") as client:
+        folder.rmdir()
+        path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"
+        client.post(f"{path}/offer", json=OFFER)
+        end = time.monotonic() + 10
+        while "cannot be written" not in caplog.text:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert client.post(f"{path}/report", json={}).json()["recording"] is False
+        assert 'errors_total{where="recording"} 1.0' in client.get("/metrics").text

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from talkingmachines.conversation.counts import CallCounts
-from talkingmachines.errors import TalkingMachinesError
+from talkingmachines.errors import MediaError, TalkingMachinesError
 from talkingmachines.server.logs import call_id
 from talkingmachines.server.metrics import Metrics
 from talkingmachines.server.recording import Recorder
@@ -218,7 +218,7 @@ class Calls:
         log.info("the call begins")
         try:
             if self.recordings.always:
-                await self.record(call, on=True)
+                await self._record_all(call)
             await self._make_call(call.connection, call)
             call.reason = call.reason or call.counts.end_reason or "the call is over"
         except asyncio.CancelledError:
@@ -234,6 +234,14 @@ class Calls:
         finally:
             call.ending = True
             await self._finish(call)
+
+    async def _record_all(self, call: Call) -> None:
+        """From the beginning. A disk that does not take it costs the recording, not the call."""
+        try:
+            await self.record(call, on=True)
+        except MediaError as error:
+            self.metrics.errors.labels("recording").inc()
+            log.error("the call is not recorded: %s", error)
 
     async def _finish(self, call: Call) -> None:
         if self.active.get(call.id) is not call:
