@@ -14,7 +14,7 @@ LAYERS = [
     {"flow"},
     {"training", "streaming"},
     {"placement"},
-    {"presets", "weights", "checkpoints", "avatar", "teacher"},
+    {"presets", "memory", "weights", "checkpoints", "avatar", "teacher"},
     {"data", "evaluation", "conversation"},
     {"server"},
     {"cli"},

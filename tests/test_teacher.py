@@ -114,3 +114,9 @@ def test_load_errors(tmp_path: Path) -> None:
         load_teacher("no-such-preset")
     with pytest.raises(CheckpointError, match="no teacher weights"):
         load_teacher(str(tmp_path))
+
+
+def test_of_the_large_presets_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    save_weights(tmp_path, "teacher", torch.nn.Linear(2, 2), {"preset": "wan_14b"})
+    with pytest.raises(ConfigError, match=r"teacher of wan_14b makes no clips here: .* --as student"):
+        load_teacher(str(tmp_path))

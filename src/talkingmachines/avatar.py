@@ -18,8 +18,9 @@ from talkingmachines.encoders.encoders import PROMPT, Encoders, load_encoders
 from talkingmachines.errors import CheckpointError, ConfigError, MediaError
 from talkingmachines.media.face import Box, check_box, find_face
 from talkingmachines.media.image import fit_image
+from talkingmachines.memory import check_memory
 from talkingmachines.placement.pipeline import stream_frames
-from talkingmachines.precision import choose_device, fast_dtype
+from talkingmachines.precision import choose_device, weights_dtype
 from talkingmachines.presets import Preset
 from talkingmachines.streaming.engine import Call, Engine
 from talkingmachines.streaming.features import LogMelStream, MakeFeatures, SpeechStream
@@ -67,7 +68,7 @@ class Avatar:
         self.preset = spec
         self.device = device
         self.shape = shape or (spec.size, spec.size)
-        _check_shape(spec, self.shape)
+        check_shape(spec, self.shape)
         self.encoders = encoders
         _check_encoders(spec, encoders)
         self.vae = vae.to(device).eval().requires_grad_(False)
@@ -200,11 +201,11 @@ def load(
     """
     folder, place = weights_folder(name_or_path), choose_device(device)
     spec = read_preset(folder, "student")
-    _check_shape(spec, shape or (spec.size, spec.size))
+    check_shape(spec, shape or (spec.size, spec.size))
     _check_told(spec, encoders=encoders, speech_encoder=speech_encoder, prompt=prompt)
     if fp8:
         check_fp8(place)
-    check_memory(spec, place, shape or (spec.size, spec.size), fp8)
+    check_memory(spec, place, shape or (spec.size, spec.size), fp8, dtype)
     # The small models before the encoders, which take minutes: so what is wrong with them is said at once.
     kept = weights_dtype(place, dtype)
     vae = build_vae(spec.vae)
@@ -214,6 +215,8 @@ def load(
     if spec.dit.text:
         source, speech = encoders or folder / "encoders", speech_encoder or folder / "encoders" / "speech_encoder"
         told = load_encoders(source, speech, place, spec.dit.text.length, PROMPT if prompt is None else prompt)
+        _check_encoders(spec, told)
+        _check_tokens(spec, told)
     student = unfilled(spec.dit, kept, place)
     load_weights(folder, "student", student)
     if fp8:
@@ -221,11 +224,6 @@ def load(
         log.info("fp8: a layer is off by %.1f%% at most, a pass by %.1f%%", 100 * errors.layer, 100 * errors.velocity)
     features = load_features(folder, spec)
     return Avatar(spec, whole, student, place, dtype, encoders=told, features=features, shape=shape, compile=compile)
-
-
-def weights_dtype(device: torch.device, dtype: torch.dtype | None) -> torch.dtype:
-    """What weights are kept in: on a GPU what it computes in; on processors float32, of which autocast is faster."""
-    return torch.float32 if device.type == "cpu" else dtype or fast_dtype(device)
 
 
 def narrowed(vae: CausalVAE | WanVAE, dtype: torch.dtype) -> CausalVAE | WanVAE:
@@ -245,41 +243,14 @@ def with_tiny_decoder(vae: CausalVAE | WanVAE, tiny: Callable[[], TAEHV] | None)
     return TinyWanVAE(vae, tiny())
 
 
-def memory_needed(spec: Preset, shape: tuple[int, int], fp8: bool) -> int:
-    """Bytes of a GPU for the student in bfloat16 and one call's cache; or its layers in eight bits, which they become
-    once they are all there in bfloat16.
-
-    What passes and the autoencoder take while they work comes to it, and is not counted.
-    """
-    with torch.device("meta"):
-        model = DiT(spec.dit)
-    blocks = sum(parameter.numel() for parameter in model.blocks.parameters())
-    total = sum(parameter.numel() for parameter in model.parameters())
-    rows, columns = (side // spec.vae.spatial_stride // spec.dit.patch[1] for side in shape)
-    tokens = spec.chunk.frames * rows * columns
-    cache = 2 * 2 * spec.chunk.steps * spec.dit.layers * tokens * spec.dit.width
-    return max(2 * total, 2 * total - (blocks if fp8 else 0) + 2 * cache)
-
-
-def check_memory(spec: Preset, device: torch.device, shape: tuple[int, int], fp8: bool) -> None:
-    """Raises ConfigError where a GPU has too little free memory."""
-    if device.type != "cuda":
-        return
-    free, needed = torch.cuda.mem_get_info(device)[0], memory_needed(spec, shape, fp8)
-    if needed > free:
-        lower = "" if fp8 else "; fp8 needs less"
-        raise ConfigError(
-            f"{spec.name} needs more than {needed / 1e9:.0f} GB of GPU memory, {free / 1e9:.0f} GB are free{lower}"
-        )
-
-
 def _make_features(spec: Preset, encoders: Encoders | None, features: MakeFeatures | None) -> MakeFeatures:
     if (spec.hearing is None) != (features is None):
         raise ConfigError(f"{spec.name} {'needs' if spec.hearing else 'takes no'} features of its own; see load")
     return features or (SpeechStream.maker(encoders.speech) if encoders else LogMelStream.make)
 
 
-def _check_shape(spec: Preset, shape: tuple[int, int]) -> None:
+def check_shape(spec: Preset, shape: tuple[int, int]) -> None:
+    """Raises ConfigError for a height and width in pixels that do not divide into tokens."""
     step = spec.vae.spatial_stride * spec.dit.patch[1]
     if min(shape) < step or any(side % step for side in shape):
         raise ConfigError(
@@ -305,3 +276,16 @@ def _check_encoders(spec: Preset, encoders: Encoders | None) -> None:
             f"{spec.name} hears {audio.feature_layers} layers of {audio.feature_dim}, this speech encoder has "
             f"{found[0]} of {found[1]}: take wav2vec2-base"
         )
+
+
+def _check_tokens(spec: Preset, encoders: Encoders) -> None:
+    """Tried on a picture of nothing. Raises CheckpointError for tokens of encoders that the student was not told by."""
+    text, image = spec.dit.text, spec.dit.image
+    assert text and image
+    wanted = {"text_encoder": (text.length, text.dim), "image_encoder": (image.tokens, image.dim)}
+    for (part, size), tokens in zip(wanted.items(), encoders.tell(np.zeros((8, 8, 3), np.uint8)), strict=True):
+        if tokens.shape[1:] != size:
+            raise CheckpointError(
+                f"{spec.name} is told {size[0]} tokens of {size[1]} by its {part}, this one makes {tokens.shape[1]} of "
+                f"{tokens.shape[2]}: take the encoders of Wan2.1's image-to-video model"
+            )

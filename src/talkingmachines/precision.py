@@ -1,8 +1,12 @@
 """Which device, and where bfloat16 is faster than float32 on it."""
 
+import logging
+
 import torch
 
 from talkingmachines.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 
@@ -15,7 +19,16 @@ def bf16_instructions() -> list[str]:
 
 def fast_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the device has instructions for it; without them it would only be slower."""
-    return torch.bfloat16 if device.type != "cpu" or bf16_instructions() else torch.float32
+    if device.type == "cuda":
+        has = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        has = device.type != "cpu" or bool(bf16_instructions())
+    return torch.bfloat16 if has else torch.float32
+
+
+def weights_dtype(device: torch.device, dtype: torch.dtype | None) -> torch.dtype:
+    """What weights are kept in: on a GPU what it computes in; on processors float32, of which autocast is faster."""
+    return torch.float32 if device.type == "cpu" else dtype or fast_dtype(device)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
@@ -28,12 +41,19 @@ def fast_autocast(device: torch.device) -> torch.autocast:
 
 
 def choose_device(device: str) -> torch.device:
-    """auto: the GPU if there is one. Raises ConfigError for a device that does not exist here."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """auto: the GPU if there is one that works, with a warning in the log if it does not.
+
+    Raises ConfigError for a device that does not exist here or does not work.
+    """
+    if device == "auto" and not torch.cuda.is_available():
+        return torch.device("cpu")
     try:
-        chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {device!r} is not available here; use 'auto' or 'cpu'") from error
+        chosen = torch.device("cuda" if device == "auto" else device)
+        # A GPU that this torch has no kernels for is there all the same, until it has something to compute.
+        (torch.ones(1, device=chosen) + 1).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        if device != "auto":
+            raise ConfigError(f"device {device!r} is not available here; use 'auto' or 'cpu'") from error
+        log.warning("the GPU does not work with this torch and is not used: %s", str(error).partition("\n")[0])
+        return torch.device("cpu")
     return chosen

@@ -210,10 +210,16 @@ def _offset(progress: Progress | None, before: int, total: int) -> Progress | No
 def load_teacher(name_or_path: str = "pocket", *, device: str = "auto") -> Teacher:
     """A Teacher from a preset's name or a folder of weights.
 
-    Raises ConfigError for an unknown name, CheckpointError for weights that are missing, damaged or foreign.
+    Raises ConfigError for an unknown name and for presets that are told of a prompt, CheckpointError for weights that
+    are missing, damaged or foreign.
     """
     folder = weights_folder(name_or_path)
     spec = read_preset(folder, "teacher")
+    if spec.dit.text:
+        raise ConfigError(
+            f"the teacher of {spec.name} makes no clips here: convert the weights with --as student, and leave out "
+            "--teacher"
+        )
     vae, teacher = build_vae(spec.vae), DiT(spec.dit)
     load_weights(folder, "vae", vae)
     load_weights(folder, "teacher", teacher)

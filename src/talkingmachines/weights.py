@@ -105,7 +105,7 @@ def read_metadata(folder: Path, name: str) -> dict[str, object]:
     """What was said of a model when it was saved. Raises CheckpointError if it is missing or not ours."""
     paths = shard_paths(folder, name)
     if not paths:
-        raise CheckpointError(f"no {name} weights in {folder}; train them, or name a folder that has them")
+        raise CheckpointError(f"no {name} weights in {folder}; train or convert them, or name a folder that has them")
     with _opened(paths[0]) as file:
         header = (file.metadata() or {}).get("talkingmachines")
     if header is None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from checkpoint_models import (
+    SMALL,
     audio_of,
     base_of,
     random_weights,
@@ -18,7 +20,9 @@ from torch import Tensor
 
 from talkingmachines.checkpoints.convert import convert
 from talkingmachines.checkpoints.plan import make_plan
+from talkingmachines.dit.weights import IMAGE_LAYERS
 from talkingmachines.errors import CheckpointError
+from talkingmachines.vae.wan import WanVAE
 
 Weights = dict[str, Tensor]
 
@@ -36,6 +40,10 @@ def changed(name: str, tensor: Tensor | None) -> Callable[[Weights], Weights]:
     [
         (changed("blocks.1.self_attn.norm_q.weight", None), "blocks.1.self_attn.norm_q.weight is missing"),
         (lambda w: without(w, "ffn.2"), r"blocks.0.ffn.2.bias and 3 more are missing"),
+        (
+            lambda w: without(w, *IMAGE_LAYERS),
+            "missing; get all files of Wan2.1's image-to-video model, and of no other",
+        ),
         (changed("audio_proj.proj1.weight", None), "audio_proj.proj1.weight is missing"),
         (changed("blocks.0.self_attn.memory_proj_k.weight", torch.zeros(2)), "memory_proj_k.weight is not part"),
         (changed("blocks.1.norm3.weight", torch.zeros(8)), r"blocks.1.norm3.weight is \[8\] and must be \[24\]"),
@@ -63,7 +71,7 @@ def test_from_text_is_for_text_to_video_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        (base_of(random_weights()), "audio_proj.norm.bias and 25 more are missing"),
+        (base_of(random_weights()), "audio_proj.norm.bias and 25 more are missing; .* MultiTalk or InfiniteTalk"),
         (random_weights(), "not part of this model"),
         ({name: tensor[..., :1] for name, tensor in audio_of(random_weights()).items()}, "must be"),
     ],
@@ -121,3 +129,45 @@ def test_values_that_are_not_finite(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"blocks.1.ffn.0.weight in .*has values that are not finite"):
         convert(plan, "teacher", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_lora_is_named_too(tmp_path: Path) -> None:
+    low = {
+        "blocks.0.ffn.2.lora_A.weight": torch.full((1, 32), torch.nan),
+        "blocks.0.ffn.2.lora_B.weight": torch.ones(24, 1),
+    }
+    plan = make_plan(
+        write_folder(tmp_path / "wan", random_weights()), lora=write_file(tmp_path / "lora.safetensors", low)
+    )
+    with pytest.raises(CheckpointError, match=r"blocks.0.ffn.2.weight in .* with .*lora.safetensors has values"):
+        convert(plan, "teacher", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda vae: vae.write_bytes(vae.read_bytes()[:-9]), "Wan2.1_VAE.safetensors is damaged"),
+        (lambda vae: write_file(vae, {"a": torch.zeros(1)}), "Wan2.1_VAE.safetensors: .* of another model"),
+    ],
+)
+def test_an_autoencoder_that_is_none_leaves_nothing_and_can_be_mended(
+    tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    wan = write_folder(tmp_path / "wan", random_weights(), index=True)
+    whole = WanVAE(SMALL.vae).state_dict()
+    vae = write_file(wan / "Wan2.1_VAE.safetensors", whole)
+    damage(vae)
+    with pytest.raises(CheckpointError, match=message):
+        convert(make_plan(wan), "teacher", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["wan"]
+    write_file(vae, whole)
+    convert(make_plan(wan), "teacher", tmp_path / "out")
+
+
+def test_a_full_disk_is_said_before_there_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan(write_folder(tmp_path / "wan", random_weights()))
+    free = SimpleNamespace(free=1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: free)
+    with pytest.raises(CheckpointError, match=r"0\.0 GB are needed and 0\.0 GB free: make room"):
+        convert(plan, "teacher", tmp_path / "deep" / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["wan"]

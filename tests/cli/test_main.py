@@ -69,10 +69,30 @@ def test_interrupted(capsys, monkeypatch):
     assert capsys.readouterr().err == "talkingmachines: interrupted\n"
 
 
-def test_a_mistake_of_the_program_is_not_hidden(monkeypatch):
-    raising(ZeroDivisionError("bug"), monkeypatch)
-    with pytest.raises(ZeroDivisionError):
+@pytest.mark.parametrize("error", [ZeroDivisionError("bug"), RuntimeError("bug")])
+def test_a_mistake_of_the_program_is_not_hidden(monkeypatch, error):
+    raising(error, monkeypatch)
+    with pytest.raises(type(error), match="bug"):
         main(["fail"])
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch calls it."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee documentation"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+        MemoryError(),
+    ],
+    ids=["GPU", "processor", "Python"],
+)
+def test_too_little_memory_becomes_one_line(capsys, monkeypatch, error):
+    raising(error, monkeypatch)
+    assert main(["fail"]) == 2
+    assert "--fp8" in one_line(capsys.readouterr().err)
 
 
 def test_start_up_imports_no_torch():

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,6 +16,7 @@ from talkingmachines.errors import CheckpointError
 transformers = pytest.importorskip("transformers")
 
 FRAME = 640
+FORMAT = {"format": "pt"}
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 
 
@@ -166,3 +168,34 @@ def test_read_from_a_folder(tmp_path: Path) -> None:
 def test_another_kind_is_refused() -> None:
     with pytest.raises(CheckpointError, match="wav2vec2-base"):
         SpeechEncoder(model(feat_extract_norm="layer"))
+
+
+def test_half_a_download_is_refused(tmp_path: Path) -> None:
+    made = model()
+    made.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    # Without the mask of training, as some publish it.
+    save_file({name: tensors[name] for name in tensors if "masked" not in name}, tmp_path / "model.safetensors", FORMAT)
+    assert load_speech_encoder(tmp_path, torch.device("cpu")).layers == 3
+    save_file(
+        {name: tensors[name] for name in tensors if "layers.2" not in name}, tmp_path / "model.safetensors", FORMAT
+    )
+    with pytest.raises(CheckpointError, match=r"holds no Wav2Vec2Model: it lacks encoder.layers.2.* get it again"):
+        load_speech_encoder(tmp_path, torch.device("cpu"))
+    (tmp_path / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(CheckpointError, match="holds no Wav2Vec2Model, get it again"):
+        load_speech_encoder(tmp_path, torch.device("cpu"))
+
+
+def test_names_as_they_are_published(tmp_path: Path) -> None:
+    """With heads of pretraining beside it, and the weight norm of earlier versions of torch."""
+    model().save_pretrained(tmp_path)
+    file, parts = tmp_path / "model.safetensors", {"original0": "weight_g", "original1": "weight_v"}
+    old = {}
+    for name, tensor in load_file(file).items():
+        for new, before in parts.items():
+            name = name.replace(f"parametrizations.weight.{new}", before)
+        old[f"wav2vec2.{name}"] = tensor
+    save_file(old | {"project_q.weight": torch.zeros(2, 2)}, file, FORMAT)
+    read = load_speech_encoder(tmp_path, torch.device("cpu"))
+    torch.testing.assert_close(read.features(speech(9)), SpeechEncoder(model()).features(speech(9)))

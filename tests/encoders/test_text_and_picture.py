@@ -1,5 +1,6 @@
 """umT5 and CLIP as Wan calls them, with tiny random models and a tokenizer of twelve words."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from talkingmachines.encoders import embeddings
 from talkingmachines.encoders.embeddings import Embeddings
@@ -196,3 +198,51 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingPackageError, match="pip install"):
         Embeddings(tmp_path, CPU).picture(picture())
+
+
+@pytest.mark.parametrize("part", ["text_encoder", "image_encoder"])
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"half"), "get it again"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "get it again"),
+        (lambda folder: (folder / "config.json").write_text("{"), "get it again"),
+        (lambda folder: drop(folder, "layer_norm1.weight", "layer_norm.weight"), r"lacks .*layer_norm.*get it again"),
+    ],
+    ids=["cut short", "no weights", "no config", "a tensor less"],
+)
+def test_half_a_download(folder: Path, part: str, damage: Any, words: str) -> None:
+    """transformers would fill what is missing with random values, and go on."""
+    damage(folder / part)
+    made = Embeddings(folder, CPU, torch.float32, LENGTH)
+    with pytest.raises(CheckpointError, match=f"{part} holds no .*{words}") as raised:
+        made.prompts(["a man"]) if part == "text_encoder" else made.picture(picture())
+    assert "\n" not in str(raised.value)
+
+
+def drop(folder: Path, *endings: str) -> None:
+    """The first tensor that ends so."""
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    del tensors[next(name for name in sorted(tensors) if name.endswith(endings))]
+    save_file(tensors, file, {"format": "pt"})
+
+
+def test_weights_of_another_model(folder: Path) -> None:
+    (folder / "text_encoder" / "model.safetensors").unlink()
+    shutil.copy(folder / "image_encoder" / "model.safetensors", folder / "text_encoder")
+    with pytest.raises(CheckpointError, match="text_encoder holds no UMT5EncoderModel: it lacks"):
+        Embeddings(folder, CPU, torch.float32, LENGTH).prompts(["a man"])
+
+
+def test_names_as_they_are_published(folder: Path) -> None:
+    """Files of earlier versions of transformers call the tensors of CLIP otherwise."""
+    file = folder / "image_encoder" / "model.safetensors"
+    tensors = load_file(file)
+    save_file(
+        {f"vision_model.{name.removeprefix('vision_model.')}": tensors[name] for name in tensors},
+        file,
+        {"format": "pt"},
+    )
+    made = Embeddings(folder, CPU).picture(picture())
+    torch.testing.assert_close(made, embed_picture(picture_model(), picture()))

@@ -4,6 +4,7 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from talkingmachines.dit.model import DiT
 from talkingmachines.evaluation.random_avatar import random_features
-from talkingmachines.placement.pipeline import Place, places, stream_frames
+from talkingmachines.placement.pipeline import Place, _send, places, stream_frames
 from talkingmachines.presets import tiny
 from talkingmachines.streaming.engine import Call, Engine
 from talkingmachines.types import SAMPLES_PER_FRAME
@@ -203,3 +204,55 @@ def test_each_stage_has_its_share_of_the_threads(engine: Engine) -> None:
 def test_shares_add_up(engine: Engine, threads: int, share: tuple[int, int]) -> None:
     denoiser, decoder = places(engine, threads)
     assert (denoiser.threads, decoder.threads) == share
+
+
+def test_on_a_gpu_latents_are_handed_over_in_order_and_no_thread_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What each stream is told, in order: the copy follows the denoiser's work, and the decoder's work the copy."""
+    said: list[tuple[str, str]] = []
+
+    class Stream:
+        def __init__(self, device: torch.device, name: str = "copying") -> None:
+            self.name = name
+
+        def wait_stream(self, other: "Stream") -> None:
+            said.append((self.name, f"waits for {other.name}"))
+
+        def record_event(self) -> str:
+            said.append((self.name, "marks"))
+            return f"mark of {self.name}"
+
+        def wait_event(self, event: str) -> None:
+            said.append((self.name, f"waits for {event}"))
+
+    class Latents:
+        device = torch.device("cuda")
+
+        def to(self, device: torch.device, non_blocking: bool) -> "Latents":
+            assert non_blocking
+            said.append((streams[-1].name, "copies"))
+            return self
+
+        def record_stream(self, stream: Stream) -> None:
+            said.append((stream.name, "keeps the memory"))
+
+    @contextmanager
+    def on(stream: Stream) -> Iterator[None]:
+        streams.append(stream)
+        yield
+        streams.pop()
+
+    streams = [Stream(Latents.device, "denoiser")]
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: streams[-1])
+    monkeypatch.setattr(torch.cuda, "stream", on)
+    sent = _send(Latents(), Latents.device)  # type: ignore[arg-type]
+    with on(Stream(Latents.device, "decoder")):
+        sent.receive()
+    assert said == [
+        ("copying", "waits for denoiser"),
+        ("copying", "copies"),
+        ("copying", "keeps the memory"),
+        ("copying", "marks"),
+        ("decoder", "waits for mark of copying"),
+        ("decoder", "keeps the memory"),
+    ]

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from stream_models import sound
-from wan_models import encoders, tiny_wan, wan_models
+from wan_models import SomeTokens, encoders, tiny_wan, wan_models
 
 from talkingmachines import avatar as avatar_module
-from talkingmachines.avatar import Avatar, load, memory_needed
+from talkingmachines.avatar import Avatar, load
 from talkingmachines.errors import CheckpointError, ConfigError
 from talkingmachines.media.face import Box
-from talkingmachines.presets import PRESETS, Preset, wan_14b
+from talkingmachines.presets import PRESETS, Preset
 from talkingmachines.vae.wan import WanVAE
 from talkingmachines.weights import save_weights
 
@@ -60,6 +60,19 @@ def test_what_is_missing_is_said_before_anything_is_loaded(folder: Path) -> None
         load(str(folder), device="cpu", fp8=True)
     with pytest.raises(ConfigError, match="multiples of 16, got 512 wide and 500 high"):
         load(str(folder), device="cpu", shape=(500, 512))
+
+
+def test_encoders_of_other_models_are_refused_before_the_student_is_loaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Others(SomeTokens):
+        def picture(self, picture: np.ndarray) -> torch.Tensor:
+            return torch.zeros(1, 4, 15)
+
+    monkeypatch.setattr(avatar_module, "load_encoders", lambda *given: replace(encoders(), tokens=Others()))
+    monkeypatch.setattr(avatar_module, "unfilled", None)
+    with pytest.raises(CheckpointError, match="told 4 tokens of 14 by its image_encoder, this one makes 4 of 15"):
+        load(str(folder), device="cpu")
 
 
 def looking(monkeypatch: pytest.MonkeyPatch, found: Box | None, spec: Preset | None = None) -> tuple[Avatar, list[Box]]:
@@ -132,11 +145,3 @@ def test_faces_are_looked_for_where_they_vary() -> None:
         "wan_14b": True,
         "wan_1_3b": True,
     }
-
-
-def test_memory_of_the_full_size() -> None:
-    """As docs/full-size.md has it: 37.8 GB of weights, 19.5 in eight bits, and 10.1 GB for a call."""
-    spec = wan_14b()
-    assert memory_needed(spec, (512, 512), fp8=False) == pytest.approx(47.8e9, rel=0.01)
-    assert memory_needed(spec, (512, 512), fp8=True) == pytest.approx(37.8e9, rel=0.01)
-    assert memory_needed(spec, (512, 256), fp8=False) == pytest.approx(42.8e9, rel=0.01)

@@ -1,5 +1,7 @@
 """The same engine with all that the large models have: prompt, picture tokens, encoded speech, Wan's autoencoder."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -81,6 +83,41 @@ def test_calls_in_one_batch_equal_calls_alone() -> None:
             torch.testing.assert_close(
                 latents[index], expected[index][0, :, 2 * chunk : 2 * chunk + 2], atol=1e-4, rtol=1e-4
             )
+
+
+def test_later_sound_never_changes_an_earlier_frame() -> None:
+    """To the bit, through wav2vec2 and Wan's decoder too."""
+    engine = wan_engine()
+    samples = sound(samples_of(engine, 5))
+    later = samples.copy()
+    later[samples_of(engine, 3) :] *= -0.5
+    _, frames = made(engine, engine.open(wan_picture(), 0, text=TEXT, picture=TOKENS), samples)
+    _, changed = made(engine, engine.open(wan_picture(), 0, text=TEXT, picture=TOKENS), later)
+    known = samples_of(engine, 3) // 640
+    assert np.array_equal(frames[:known], changed[:known]) and not np.array_equal(frames[known:], changed[known:])
+
+
+def test_what_does_not_change_is_computed_once() -> None:
+    """Text and picture tokens once for a call, the modulations once for all calls, what is heard once for a chunk."""
+    engine, counts, chunks = wan_engine(), Counter[str](), 5
+    layer = engine.student.blocks[1]
+    watched = {
+        "dit": engine.student,
+        "time": engine.student.time_embedding,
+        "text": engine.student.text_embedding,
+        "text keys": layer.cross_attn.k,
+        "image": engine.student.img_emb,
+        "image keys": layer.cross_attn.k_img,
+        "audio": engine.student.audio_proj,
+        "audio keys": layer.audio_cross_attn.kv_linear,
+    }
+    for name, module in watched.items():
+        module.register_forward_pre_hook(lambda *_, name=name: counts.update([name]))
+    call = engine.open(wan_picture(), 0, text=TEXT, picture=TOKENS)
+    told = {"text": 1, "text keys": 1, "image": 1, "image keys": 1}
+    assert counts == told
+    made(engine, call, sound(samples_of(engine, chunks)))
+    assert counts == told | {"dit": engine.chunk.steps * chunks, "audio": chunks, "audio keys": chunks}
 
 
 def test_memory_of_a_call_does_not_grow() -> None:
@@ -179,7 +216,7 @@ def test_a_compiled_engine_makes_the_same_call() -> None:
         CPU,
         spec.sampling.face_box,
         torch.float32,
-        features=lambda: SpeechStream(hearing),
+        features=SpeechStream.maker(hearing),
         compile=True,
     )
     plain = wan_engine(speech=hearing)

@@ -107,7 +107,7 @@ def wan_engine(
         torch.device("cpu"),
         spec.sampling.face_box,
         torch.float32,
-        features=lambda: SpeechStream(hearing),
+        features=SpeechStream.maker(hearing),
     )
 
 

@@ -229,6 +229,13 @@ def test_what_is_wrong_with_a_file_is_said(vae: WanVAE, tmp_path: Path) -> None:
     path.with_suffix(".safetensors").write_bytes(b"nothing of the kind")
     with pytest.raises(CheckpointError, match="damaged"):
         read_wan_vae(path.with_suffix(".safetensors"))
+    for other in ([1, 2], torch.zeros(2), {"state_dict": tensors}):
+        torch.save(other, path)
+        with pytest.raises(CheckpointError, match=r"vae\.pth holds something else"):
+            read_wan_vae(path, vae.config)
+    torch.save(lacking, path)
+    with pytest.raises(CheckpointError, match=r"vae\.pth: .*conv2\.bias"):
+        read_wan_vae(path, vae.config)
     torch.save({**tensors, "conv2.bias": torch.zeros(3)}, path)
     with pytest.raises(CheckpointError, match=r"conv2\.bias \[3\]"):
         read_wan_vae(path, vae.config)

@@ -72,10 +72,10 @@ def convert(plan: Plan, name: str, out: Path, progress: Progress | None = None) 
     """
     job = Job(plan, name, out.resolve())
     try:
-        _begin(job)
+        _check_place(job)
         sums = _verified(job.working / CHECKSUMS)
         _check_space(job, sums)
-        _write_vae(job, sums)
+        _begin(job, sums)
         _write_shards(job, sums, progress)
         (job.working / _REQUEST).unlink()
         if job.out.exists():
@@ -87,18 +87,35 @@ def convert(plan: Plan, name: str, out: Path, progress: Progress | None = None) 
         ) from error
 
 
-def _begin(job: Job) -> None:
-    """Make the working folder, or see that the one that is there is of the same conversion."""
+def _check_place(job: Job) -> None:
+    """That nothing is there yet, or what was begun of the same conversion."""
     if job.out.exists() and (not job.out.is_dir() or any(job.out.iterdir())):
         raise CheckpointError(f"{job.out} is there already; give the name of a new folder")
     request = job.working / _REQUEST
-    wanted = json.dumps(job.request(), indent=2)
-    if request.exists() and request.read_text() != wanted:
+    if request.exists() and request.read_text() != _said(job):
         raise CheckpointError(
             f"{job.working} is of a conversion of other files; delete it, or give the name of another folder"
         )
+
+
+def _said(job: Job) -> str:
+    return json.dumps(job.request(), indent=2)
+
+
+def _begin(job: Job, sums: dict[str, str]) -> None:
+    """Make the working folder, with the autoencoder in it, whose sums go into `sums`.
+
+    Each time anew: that takes seconds, and is read before there is a folder, so that a damaged one leaves none.
+    """
+    config, vae = job.plan.preset.vae, None
+    if job.plan.vae:
+        assert isinstance(config, WanVAEConfig), config
+        vae = read_wan_vae(job.plan.vae, config)
     job.working.mkdir(parents=True, exist_ok=True)
-    _write_text(request, wanted)
+    _write_text(job.working / _REQUEST, _said(job))
+    if vae:
+        save_weights(job.working, "vae", vae, {"preset": job.plan.preset.name})
+        sums |= {path.name: _sha256(path) for path in shard_paths(job.working, "vae")}
 
 
 def _verified(sums: Path) -> dict[str, str]:
@@ -117,21 +134,11 @@ def _holds(path: Path, digest: str) -> bool:
 def _check_space(job: Job, sums: dict[str, str]) -> None:
     needed = sum(part.nbytes for path, shard in job.shards() if path.name not in sums for part in shard)
     needed += job.plan.vae.stat().st_size if job.plan.vae else 0
-    free = shutil.disk_usage(job.working).free
+    free = shutil.disk_usage(next(folder for folder in job.working.parents if folder.exists())).free
     if free < needed:
         raise CheckpointError(
             f"{job.out}: {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB free: make room or take another disk"
         )
-
-
-def _write_vae(job: Job, sums: dict[str, str]) -> None:
-    """First, and each time anew: it takes seconds, and a damaged one is better known now than after the rest."""
-    if job.plan.vae is None:
-        return
-    config = job.plan.preset.vae
-    assert isinstance(config, WanVAEConfig), config
-    save_weights(job.working, "vae", read_wan_vae(job.plan.vae, config), {"preset": job.plan.preset.name})
-    sums |= {path.name: _sha256(path) for path in shard_paths(job.working, "vae")}
 
 
 def _write_shards(job: Job, sums: dict[str, str], progress: Progress | None) -> None:

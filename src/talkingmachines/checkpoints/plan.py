@@ -53,6 +53,7 @@ class Part:
         tensor = tensor.to(self.dtype).contiguous()
         if not all_finite(tensor):
             where = f" in {self.source.path}" if self.source else ""
+            where += f" with {self.change.down.path}" if self.change else ""
             raise CheckpointError(f"{self.name}{where} has values that are not finite in {self.dtype}; get it again")
         return tensor
 
@@ -102,10 +103,11 @@ def make_plan(wan: Path, audio: Path | None = None, lora: Path | None = None, *,
         given = {name: shape for name, shape in shapes.items() if not is_part_of(name, IMAGE_LAYERS)}
         given["patch_embedding.weight"] = narrow
     heard = {name: shape for name, shape in given.items() if is_part_of(name, AUDIO_LAYERS)}
-    _check(wan, base, given if base.keys() & heard else {name: given[name] for name in given if name not in heard})
+    base_shapes = given if base.keys() & heard else {name: given[name] for name in given if name not in heard}
+    _check(wan, base, base_shapes, f"Wan2.1's {'text' if from_text else 'image'}-to-video model, and of no other")
     if audio:
         layers = _by_our_names(audio)
-        _check(audio, layers, heard)
+        _check(audio, layers, heard, "the audio layers of MultiTalk or InfiniteTalk")
         base |= layers
     changes = read_lora(lora, shapes) if lora else {}
     parts = tuple(Part(name, shape, base.get(name), changes.get(name)) for name, shape in shapes.items())
@@ -159,11 +161,14 @@ def _of_text(path: Path, embedding: Shape, preset: Preset, from_text: bool) -> b
     return True
 
 
-def _check(path: Path, found: Mapping[str, Stored], given: Mapping[str, Shape]) -> None:
-    """That all of `given` is found, and nothing else. audio_mode is ours alone: other people's files lack it."""
+def _check(path: Path, found: Mapping[str, Stored], given: Mapping[str, Shape], whole: str) -> None:
+    """That all of `given` is found, and nothing else. audio_mode is ours alone: other people's files lack it.
+
+    whole: the words for what the weights must be.
+    """
     missing = sorted(given.keys() - found.keys() - {"audio_mode.weight"})
     if missing:
-        raise CheckpointError(f"{path}: {_listed(missing)} missing; get all files of the model")
+        raise CheckpointError(f"{path}: {_listed(missing)} missing; get all files of {whole}")
     extra = sorted(found.keys() - given.keys())
     if extra:
         raise CheckpointError(f"{path}: {_listed(extra)} not part of this model: the weights are of another one")

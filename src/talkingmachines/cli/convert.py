@@ -35,10 +35,11 @@ def convert(
     from talkingmachines.checkpoints.plan import make_plan
 
     plan = make_plan(wan, audio, lora, from_text=from_text)
-    with progress_bar("converting") as update:
-        write(plan, role.value, out, update)
-    print(f"weights: {out} ({role.value} of preset {plan.preset.name}, {plan.nbytes / 1e9:.1f} GB)")
+    # Before it begins, which may take long: what lacks here is to be got first.
     for layers in plan.new_layers:
         print(f"no {layers} layers were given: new ones, which change nothing until they are trained")
     if plan.vae is None:
-        print(f"no autoencoder was found in {wan}, so none was converted")
+        print(f"no autoencoder in {wan}, so none is converted, and without one nothing runs: get its folder vae too")
+    with progress_bar("converting") as update:
+        write(plan, role.value, out, update)
+    print(f"weights: {out} ({role.value} of preset {plan.preset.name}, {plan.nbytes / 1e9:.1f} GB)")

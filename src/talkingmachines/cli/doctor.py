@@ -102,7 +102,7 @@ def _full_size() -> dict[str, object]:
     import torch
 
     from talkingmachines.attention.backends import present_backends
-    from talkingmachines.avatar import memory_needed
+    from talkingmachines.memory import memory_needed
     from talkingmachines.presets import PRESETS
 
     gpus = [torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())]

@@ -17,6 +17,7 @@ from talkingmachines.cli.generate import demo, generate
 from talkingmachines.cli.livekit import livekit
 from talkingmachines.cli.train import train
 from talkingmachines.errors import TalkingMachinesError
+from talkingmachines.media.files import reason
 
 UsageError: Any = typer.BadParameter.__mro__[1]
 """The parser's base of all wrong usage, which typer does not export under a name of its own."""
@@ -33,9 +34,24 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except (KeyboardInterrupt, typer.Abort):
         result = 130
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        print(
+            f"talkingmachines: error: {reason(error)}: ask for less (--size, --sessions, --max-calls), take --fp8 on a "
+            "GPU, or end what else uses the memory",
+            file=sys.stderr,
+        )
+        return 2
     if result == 130:
         print("talkingmachines: interrupted", file=sys.stderr)
     return result if isinstance(result, int) else 0
+
+
+def _out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Of a GPU by its class, which only torch could name; of the processor by torch's words."""
+    words = "can't allocate memory"
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or words in str(error)
 
 
 def build_app() -> typer.Typer:

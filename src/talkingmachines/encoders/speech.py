@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from talkingmachines.encoders.loading import from_pretrained
+from talkingmachines.encoders.loading import model_from_pretrained
 from talkingmachines.errors import CheckpointError
 from talkingmachines.types import FPS, SAMPLES_PER_FRAME
 
@@ -140,7 +140,7 @@ def load_speech_encoder(source: str | Path, device: torch.device, past_frames: i
 
     Raises MissingPackageError, CheckpointError.
     """
-    return SpeechEncoder(from_pretrained("Wav2Vec2Model", source, dtype=torch.float32).to(device), past_frames)
+    return SpeechEncoder(model_from_pretrained("Wav2Vec2Model", source, "", torch.float32).to(device), past_frames)
 
 
 def streaming_error(encoder: SpeechEncoder, samples: Tensor, frames: int = 12) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from talkingmachines.avatar import Avatar, check_memory, narrowed, weights_dtype, with_tiny_decoder
+from talkingmachines.avatar import Avatar, check_shape, narrowed, with_tiny_decoder
 from talkingmachines.dit.config import ImageConfig, TextConfig
 from talkingmachines.dit.fp8 import Float8Errors, check_fp8, quantise_fp8
 from talkingmachines.dit.weights import unfilled
@@ -15,6 +15,8 @@ from talkingmachines.encoders.gestures import Gestures
 from talkingmachines.encoders.hearing import Hearing
 from talkingmachines.encoders.loading import transformers_class
 from talkingmachines.encoders.speech import SpeechEncoder
+from talkingmachines.memory import check_memory
+from talkingmachines.precision import weights_dtype
 from talkingmachines.presets import Preset, preset
 from talkingmachines.streaming.features import HearingStream, MakeFeatures
 from talkingmachines.vae.build import build_vae
@@ -37,17 +39,19 @@ def random_avatar(
     there.
     """
     spec = preset(name)
+    check_shape(spec, shape or (spec.size, spec.size))
     if fp8:
         check_fp8(device)
-    check_memory(spec, device, shape or (spec.size, spec.size), fp8)
+    check_memory(spec, device, shape or (spec.size, spec.size), fp8, dtype)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         kept = weights_dtype(device, dtype)
+        # Before the student, which takes longest: what is missing is said at once.
+        told = random_encoders(spec, device)
         vae = with_tiny_decoder(narrowed(build_vae(spec.vae), kept), TAEHV if tiny_decoder else None)
         student = unfilled(spec.dit, kept, device)
         fill(student)
         errors = quantise_fp8(student) if fp8 else None
-        told = random_encoders(spec, device)
         features = random_features(spec)
     return (
         Avatar(spec, vae, student, device, dtype, encoders=told, features=features, shape=shape, compile=compile),

@@ -70,7 +70,10 @@ def to_native(tensors: Mapping[str, Tensor], config: WanVAEConfig) -> dict[str, 
     theirs = {theirs: ours for ours, theirs in names.items()}
     renamed = {theirs.get(name, name): tensor for name, tensor in tensors.items()}
     if missing := names.keys() - renamed.keys():
-        raise CheckpointError(f"Wan2.1's autoencoder wants {min(missing)}, which is not there ({len(missing)} missing)")
+        raise CheckpointError(
+            f"Wan2.1's autoencoder wants {min(missing)}, which is not there ({len(missing)} missing): the weights are "
+            "of another model"
+        )
     if extra := renamed.keys() - names.keys():
         raise CheckpointError(f"Wan2.1's autoencoder has no {min(extra)}: the weights are of another model")
     return renamed
@@ -87,11 +90,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist; name a file of weights") from error
     except (SafetensorError, OSError, RuntimeError, UnpicklingError, EOFError) as error:
         raise CheckpointError(f"{path} is damaged or not a file of weights; get it again") from error
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise CheckpointError(f"{path} holds something else than weights by name; get it again")
+    return tensors
 
 
 def read_wan_vae(path: Path, config: WanVAEConfig | None = None) -> WanVAE:
@@ -100,7 +106,11 @@ def read_wan_vae(path: Path, config: WanVAEConfig | None = None) -> WanVAE:
     Raises CheckpointError if the file is missing, damaged, or of another model.
     """
     vae = WanVAE(config or WanVAEConfig())
-    tensors, wanted = to_native(read_tensors(path), vae.config), vae.state_dict()
+    stored, wanted = read_tensors(path), vae.state_dict()
+    try:
+        tensors = to_native(stored, vae.config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name].shape:
             raise CheckpointError(f"{path} has {name} {list(tensor.shape)}, wanted {list(wanted[name].shape)}")
