@@ -6,7 +6,14 @@ from torch import nn
 
 from talkingmachines import weights
 from talkingmachines.errors import CheckpointError
-from talkingmachines.weights import load_weights, read_metadata, save_weights, shard_paths
+from talkingmachines.weights import (
+    load_weights,
+    read_metadata,
+    read_preset,
+    save_weights,
+    shard_header,
+    shard_paths,
+)
 
 
 def model(width: int = 8) -> nn.Module:
@@ -123,9 +130,16 @@ def test_foreign(folder: Path) -> None:
         load_weights(folder, "teacher", nn.Linear(8, 8))
     from safetensors.torch import save_file
 
-    save_file({"a": torch.zeros(1)}, shard_paths(folder, "teacher")[0])
-    with pytest.raises(CheckpointError, match="not written by talkingmachines"):
-        load_weights(folder, "teacher", model())
+    for header in (None, "half a", "[1]", '{"preset": "pocket"}', '{"shards": "two"}'):
+        said = header and {"talkingmachines": header}
+        save_file({"a": torch.zeros(1)}, shard_paths(folder, "teacher")[0], said)
+        with pytest.raises(CheckpointError, match="not written by talkingmachines"):
+            load_weights(folder, "teacher", model())
+    save_file(
+        {"a": torch.zeros(1)}, shard_paths(folder, "teacher")[0], shard_header("teacher", 1, {"preset": ["tiny"]})
+    )
+    with pytest.raises(CheckpointError, match="does not know"):
+        read_preset(folder, "teacher")
 
 
 def test_values_that_are_not_finite(tmp_path: Path) -> None:

@@ -107,10 +107,14 @@ def read_metadata(folder: Path, name: str) -> dict[str, object]:
     if not paths:
         raise CheckpointError(f"no {name} weights in {folder}; train them, or name a folder that has them")
     with _opened(paths[0]) as file:
-        header = (file.metadata() or {}).get("talkingmachines")
-    if header is None:
+        header = (file.metadata() or {}).get("talkingmachines", "")
+    try:
+        said = json.loads(header)
+    except ValueError:
+        said = None
+    if not isinstance(said, dict) or not isinstance(said.get("shards"), int):
         raise CheckpointError(f"{paths[0]} was not written by talkingmachines")
-    return json.loads(header)
+    return said
 
 
 def add_metadata(folder: Path, name: str, more: dict[str, object]) -> None:
@@ -195,6 +199,6 @@ def weights_folder(name_or_path: str) -> Path:
 def read_preset(folder: Path, name: str) -> Preset:
     """Of a model that was saved. Raises CheckpointError if it is missing, or of a preset that does not exist."""
     named = read_metadata(folder, name).get("preset")
-    if named not in PRESETS:
+    if not isinstance(named, str) or named not in PRESETS:
         raise CheckpointError(f"the weights in {folder} are of preset {named!r}, which this version does not know")
-    return preset(str(named))
+    return preset(named)
