@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,12 @@ def test_picture_and_speech_and_settings_matter(teacher: Teacher) -> None:
     assert not np.array_equal(first, teacher.generate(picture(), speech(20_000, 1)))
     assert not np.array_equal(first, teacher.generate(picture(), speech(20_000), guidance=3.0))
     assert not np.array_equal(first, teacher.generate(picture(), speech(20_000), steps=3))
-    assert not np.array_equal(first, teacher.generate(picture(), speech(20_000), face_box=(0, 0, 0.3, 0.3)))
+    free = Teacher(
+        replace(teacher.preset, finds_face=True), teacher.vae, teacher.teacher, teacher.device, teacher.features
+    )
+    assert not np.array_equal(first, free.generate(picture(), speech(20_000), face_box=(0, 0, 0.3, 0.3)))
+    with pytest.raises(ConfigError, match="leave the face box out"):
+        teacher.generate(picture(), speech(20_000), face_box=(0, 0, 0.3, 0.3))
 
 
 def test_first_frame_is_the_picture_as_the_autoencoder_makes_it(teacher: Teacher) -> None:

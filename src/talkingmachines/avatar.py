@@ -16,7 +16,7 @@ from talkingmachines.dit.model import DiT
 from talkingmachines.dit.weights import unfilled
 from talkingmachines.encoders.encoders import PROMPT, Encoders, load_encoders
 from talkingmachines.errors import CheckpointError, ConfigError, MediaError
-from talkingmachines.media.face import Box, check_box, find_face
+from talkingmachines.media.face import Box, find_face
 from talkingmachines.media.image import fit_image
 from talkingmachines.placement.pipeline import stream_frames
 from talkingmachines.precision import choose_device, fast_dtype
@@ -101,7 +101,8 @@ class Avatar:
         that of the face in the picture, for presets that look for it and if it is found, or else the preset's. The log
         says which.
 
-        Raises MediaError for a picture that is none, ConfigError for a box that is empty or reaches out of the picture.
+        Raises MediaError for a picture that is none, ConfigError for a box that is empty, reaches out of the picture, or
+        is another one than the preset's where it has learned with that alone.
         """
         return Session(self.engine, self._open(image, seed, face_box))
 
@@ -165,7 +166,7 @@ class Avatar:
     def _face(self, fitted: np.ndarray, given: Box | None) -> Box:
         """Where a call with that picture listens, said in the log."""
         if given is not None:
-            box, whose = check_box(given), "given"
+            box, whose = self.preset.check_box(given), "given"
         elif self.preset.finds_face and (found := find_face(fitted)):
             box, whose = found, "found in the picture"
         else:

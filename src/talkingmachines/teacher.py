@@ -23,7 +23,7 @@ from talkingmachines.dit.model import DiT
 from talkingmachines.errors import ConfigError, MediaError
 from talkingmachines.flow.sampler import sample
 from talkingmachines.flow.schedule import sampling_sigmas
-from talkingmachines.media.face import check_box
+from talkingmachines.media.face import Box
 from talkingmachines.media.image import fit_image
 from talkingmachines.precision import choose_device, fast_autocast
 from talkingmachines.presets import Preset
@@ -86,7 +86,7 @@ class Teacher:
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
-        face_box: tuple[float, float, float, float] | None = None,
+        face_box: Box | None = None,
         progress: Progress | None = None,
     ) -> np.ndarray:
         """A clip of the character in `image` saying `speech`.
@@ -109,7 +109,7 @@ class Teacher:
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
-        face_box: tuple[float, float, float, float] | None = None,
+        face_box: Box | None = None,
         progress: Progress | None = None,
     ) -> Iterator[np.ndarray]:
         """As `generate`, but yields the clip in blocks of frames as they are made, in constant memory."""
@@ -125,7 +125,7 @@ class Teacher:
         heard = Speech.of(speech, self.features(seed))
         left = num_frames(len(speech))
         state: Any = None
-        box = sampling.face_box if face_box is None else check_box(face_box)
+        box = sampling.face_box if face_box is None else self.preset.check_box(face_box)
         for latents in self._windows(image, heard, seed, steps, guidance, box, progress):
             with fast_autocast(self.device):
                 video, state = self.vae.decode_next(latents, state)
@@ -140,7 +140,7 @@ class Teacher:
         seed: int,
         steps: int,
         guidance: float,
-        face_box: tuple[float, float, float, float],
+        face_box: Box,
         progress: Progress | None,
     ) -> Iterator[Tensor]:
         """Latents [1, C, f, h, w] of one window after the other, without the frames given by the one before."""
@@ -176,7 +176,7 @@ class Teacher:
         speech: Speech,
         start: int,
         end: int,
-        face_box: tuple[float, float, float, float],
+        face_box: Box,
     ) -> tuple[Conditioning, Conditioning]:
         """Of latent frames start .. end - 1, with audio and without."""
         config = self.preset.dit

@@ -81,6 +81,8 @@ def call(
     listener, config = bind(ServerConfig(host, port, max_calls or 1, public_url, None, record, ice_servers))
     with listener, Console(stderr=True).status(f"loading {options.preset}") as status:
         avatar = options.load(device)
+        if box is not None:
+            avatar.preset.check_box(box)
         if max_calls is None:
             status.update("measuring how many calls fit")
             config = replace(config, max_calls=measured_calls(avatar))
