@@ -90,6 +90,17 @@ def test_bad_speech(teacher: Teacher, bad: np.ndarray) -> None:
         teacher.generate(picture(), bad)
 
 
+def test_too_loud_speech_is_cut(teacher: Teacher) -> None:
+    loud = 1e300 * speech(2_000).astype(np.float64)
+    assert np.array_equal(teacher.generate(picture(), loud), teacher.generate(picture(), loud.clip(-1, 1)))
+
+
+@pytest.mark.parametrize("bad", [np.zeros((64, 64), np.uint8), np.zeros((64, 64, 3)), "face.png"])
+def test_bad_picture(teacher: Teacher, bad: np.ndarray) -> None:
+    with pytest.raises(MediaError, match=r"\[H, W, 3\]"):
+        teacher.generate(bad, speech(100))
+
+
 def test_bad_settings(teacher: Teacher) -> None:
     with pytest.raises(ConfigError, match="steps"):
         teacher.generate(picture(), speech(1000), steps=0)

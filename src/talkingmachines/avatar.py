@@ -17,7 +17,7 @@ from talkingmachines.dit.weights import unfilled
 from talkingmachines.encoders.encoders import PROMPT, Encoders, load_encoders
 from talkingmachines.errors import CheckpointError, ConfigError, MediaError
 from talkingmachines.media.face import Box, find_face
-from talkingmachines.media.image import fit_image
+from talkingmachines.media.image import check_picture, fit_image
 from talkingmachines.placement.pipeline import stream_frames
 from talkingmachines.precision import choose_device, fast_dtype
 from talkingmachines.presets import Preset
@@ -101,8 +101,8 @@ class Avatar:
         that of the face in the picture, for presets that look for it and if it is found, or else the preset's. The log
         says which.
 
-        Raises MediaError for a picture that is none, ConfigError for a box that is empty, reaches out of the picture, or
-        is another one than the preset's where it has learned with that alone.
+        Raises MediaError for a picture that is none; ConfigError for a box that is empty or reaches out of the picture,
+        and for any other than its own where the preset has learned with that alone.
         """
         return Session(self.engine, self._open(image, seed, face_box))
 
@@ -154,10 +154,7 @@ class Avatar:
                     progress(done, total)
 
     def _open(self, image: np.ndarray, seed: int, face_box: Box | None) -> Call:
-        given = isinstance(image, np.ndarray)
-        if not given or image.dtype != np.uint8 or image.shape[2:] != (3,) or not image.size:
-            found = f"{image.dtype} {list(image.shape)}" if given else type(image).__name__
-            raise MediaError(f"a picture must be an array [H, W, 3] of uint8, got {found}; use read_image")
+        check_picture(image)
         fitted = fit_image(image, self.shape)
         box = self._face(fitted, face_box)
         text, picture = self.encoders.tell(fitted) if self.encoders else (None, None)

@@ -24,7 +24,7 @@ from talkingmachines.errors import ConfigError, MediaError
 from talkingmachines.flow.sampler import sample
 from talkingmachines.flow.schedule import sampling_sigmas
 from talkingmachines.media.face import Box
-from talkingmachines.media.image import fit_image
+from talkingmachines.media.image import check_picture, fit_image
 from talkingmachines.precision import choose_device, fast_autocast
 from talkingmachines.presets import Preset
 from talkingmachines.streaming.features import FeatureStream, LogMelStream, MakeFeatures
@@ -91,10 +91,12 @@ class Teacher:
     ) -> np.ndarray:
         """A clip of the character in `image` saying `speech`.
 
-        image: [H, W, 3] uint8 RGB of any size, cut to a square; speech: float32 [n], mono 16 kHz in [-1, 1].
+        image: [H, W, 3] uint8 RGB of any size, cut to a square; speech: float32 [n], mono 16 kHz, cut to
+        [-1, 1].
         steps, guidance, face_box: the preset's unless given. progress(done, total) counts denoising steps.
         Returns [T, size, size, 3] uint8, T the fewest frames at 25 fps that last as long as the speech.
-        Raises MediaError for speech that is empty or not finite, ConfigError for settings that cannot work.
+        Raises MediaError for a picture that is none and for speech that is empty or not finite, ConfigError for
+        settings that cannot work.
         """
         blocks = self.stream_generate(
             image, speech, seed=seed, steps=steps, guidance=guidance, face_box=face_box, progress=progress
@@ -113,10 +115,11 @@ class Teacher:
         progress: Progress | None = None,
     ) -> Iterator[np.ndarray]:
         """As `generate`, but yields the clip in blocks of frames as they are made, in constant memory."""
+        check_picture(image)
         check_samples(speech)
         if not len(speech):
             raise MediaError("speech must have at least one sample")
-        speech = speech.astype(np.float32)
+        speech = speech.clip(-1, 1).astype(np.float32)
         sampling = self.preset.sampling
         steps = sampling.steps if steps is None else steps
         guidance = sampling.guidance if guidance is None else guidance
