@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from torch import nn
 from talkingmachines import weights
 from talkingmachines.errors import CheckpointError
 from talkingmachines.weights import (
+    add_metadata,
     load_weights,
     read_metadata,
     read_preset,
@@ -103,6 +105,20 @@ def test_loads_into_what_the_model_is(folder: Path) -> None:
 def test_missing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no teacher weights"):
         load_weights(tmp_path, "teacher", model())
+
+
+def test_a_full_disk_leaves_the_earlier_save(folder: Path) -> None:
+    """The system itself refuses to write on, in the middle of the file."""
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))
+    try:
+        for more in (lambda: save_weights(folder, "teacher", model(), {}), lambda: add_metadata(folder, "teacher", {})):
+            with pytest.raises(CheckpointError, match="cannot be written"):
+                more()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_lost_shard_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
