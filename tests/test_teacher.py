@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,12 @@ def test_picture_and_speech_and_settings_matter(teacher: Teacher) -> None:
     assert not np.array_equal(first, teacher.generate(picture(), speech(20_000, 1)))
     assert not np.array_equal(first, teacher.generate(picture(), speech(20_000), guidance=3.0))
     assert not np.array_equal(first, teacher.generate(picture(), speech(20_000), steps=3))
-    assert not np.array_equal(first, teacher.generate(picture(), speech(20_000), face_box=(0, 0, 0.3, 0.3)))
+    free = Teacher(
+        replace(teacher.preset, finds_face=True), teacher.vae, teacher.teacher, teacher.device, teacher.features
+    )
+    assert not np.array_equal(first, free.generate(picture(), speech(20_000), face_box=(0, 0, 0.3, 0.3)))
+    with pytest.raises(ConfigError, match="leave the face box out"):
+        teacher.generate(picture(), speech(20_000), face_box=(0, 0, 0.3, 0.3))
 
 
 def test_first_frame_is_the_picture_as_the_autoencoder_makes_it(teacher: Teacher) -> None:
@@ -82,6 +88,17 @@ def test_progress_counts_to_the_end(teacher: Teacher) -> None:
 def test_bad_speech(teacher: Teacher, bad: np.ndarray) -> None:
     with pytest.raises(MediaError):
         teacher.generate(picture(), bad)
+
+
+def test_too_loud_speech_is_cut(teacher: Teacher) -> None:
+    loud = 1e300 * speech(2_000).astype(np.float64)
+    assert np.array_equal(teacher.generate(picture(), loud), teacher.generate(picture(), loud.clip(-1, 1)))
+
+
+@pytest.mark.parametrize("bad", [np.zeros((64, 64), np.uint8), np.zeros((64, 64, 3)), "face.png"])
+def test_bad_picture(teacher: Teacher, bad: np.ndarray) -> None:
+    with pytest.raises(MediaError, match=r"\[H, W, 3\]"):
+        teacher.generate(bad, speech(100))
 
 
 def test_bad_settings(teacher: Teacher) -> None:

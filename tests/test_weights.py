@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,15 @@ from torch import nn
 
 from talkingmachines import weights
 from talkingmachines.errors import CheckpointError
-from talkingmachines.weights import load_weights, read_metadata, save_weights, shard_paths
+from talkingmachines.weights import (
+    add_metadata,
+    load_weights,
+    read_metadata,
+    read_preset,
+    save_weights,
+    shard_header,
+    shard_paths,
+)
 
 
 def model(width: int = 8) -> nn.Module:
@@ -98,6 +107,20 @@ def test_missing(tmp_path: Path) -> None:
         load_weights(tmp_path, "teacher", model())
 
 
+def test_a_full_disk_leaves_the_earlier_save(folder: Path) -> None:
+    """The system itself refuses to write on, in the middle of the file."""
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))
+    try:
+        for more in (lambda: save_weights(folder, "teacher", model(), {}), lambda: add_metadata(folder, "teacher", {})):
+            with pytest.raises(CheckpointError, match="cannot be written"):
+                more()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_a_lost_shard_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "MAX_SHARD_BYTES", 150)
     save_weights(tmp_path, "teacher", model(), {})
@@ -123,9 +146,16 @@ def test_foreign(folder: Path) -> None:
         load_weights(folder, "teacher", nn.Linear(8, 8))
     from safetensors.torch import save_file
 
-    save_file({"a": torch.zeros(1)}, shard_paths(folder, "teacher")[0])
-    with pytest.raises(CheckpointError, match="not written by talkingmachines"):
-        load_weights(folder, "teacher", model())
+    for header in (None, "half a", "[1]", '{"preset": "pocket"}', '{"shards": "two"}'):
+        said = header and {"talkingmachines": header}
+        save_file({"a": torch.zeros(1)}, shard_paths(folder, "teacher")[0], said)
+        with pytest.raises(CheckpointError, match="not written by talkingmachines"):
+            load_weights(folder, "teacher", model())
+    save_file(
+        {"a": torch.zeros(1)}, shard_paths(folder, "teacher")[0], shard_header("teacher", 1, {"preset": ["tiny"]})
+    )
+    with pytest.raises(CheckpointError, match="does not know"):
+        read_preset(folder, "teacher")
 
 
 def test_values_that_are_not_finite(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from talkingmachines.dit.model import DiT
 from talkingmachines.dit.weights import unfilled
 from talkingmachines.encoders.encoders import PROMPT, Encoders, load_encoders
 from talkingmachines.errors import CheckpointError, ConfigError, MediaError
-from talkingmachines.media.face import Box, check_box, find_face
-from talkingmachines.media.image import fit_image
+from talkingmachines.media.face import Box, find_face
+from talkingmachines.media.image import check_picture, fit_image
 from talkingmachines.memory import check_memory
 from talkingmachines.placement.pipeline import stream_frames
 from talkingmachines.precision import choose_device, weights_dtype
@@ -102,7 +102,8 @@ class Avatar:
         that of the face in the picture, for presets that look for it and if it is found, or else the preset's. The log
         says which.
 
-        Raises MediaError for a picture that is none, ConfigError for a box that is empty or reaches out of the picture.
+        Raises MediaError for a picture that is none; ConfigError for a box that is empty or reaches out of the picture,
+        and for any other than its own where the preset has learned with that alone.
         """
         return Session(self.engine, self._open(image, seed, face_box))
 
@@ -154,10 +155,7 @@ class Avatar:
                     progress(done, total)
 
     def _open(self, image: np.ndarray, seed: int, face_box: Box | None) -> Call:
-        given = isinstance(image, np.ndarray)
-        if not given or image.dtype != np.uint8 or image.shape[2:] != (3,) or not image.size:
-            found = f"{image.dtype} {list(image.shape)}" if given else type(image).__name__
-            raise MediaError(f"a picture must be an array [H, W, 3] of uint8, got {found}; use read_image")
+        check_picture(image)
         fitted = fit_image(image, self.shape)
         box = self._face(fitted, face_box)
         text, picture = self.encoders.tell(fitted) if self.encoders else (None, None)
@@ -166,7 +164,7 @@ class Avatar:
     def _face(self, fitted: np.ndarray, given: Box | None) -> Box:
         """Where a call with that picture listens, said in the log."""
         if given is not None:
-            box, whose = check_box(given), "given"
+            box, whose = self.preset.check_box(given), "given"
         elif self.preset.finds_face and (found := find_face(fitted)):
             box, whose = found, "found in the picture"
         else:

@@ -8,6 +8,7 @@ from talkingmachines.encoders.gestures import GesturesConfig
 from talkingmachines.encoders.hearing import HearingConfig
 from talkingmachines.errors import ConfigError
 from talkingmachines.flow.chunk import ChunkConfig
+from talkingmachines.media.face import Box, check_box
 from talkingmachines.vae.config import VAEConfig
 from talkingmachines.vae.wan_config import WanVAEConfig
 
@@ -26,7 +27,7 @@ class SamplingConfig:
     guidance: float = 2.5
     window: int = 13
     history: int = 3
-    face_box: tuple[float, float, float, float] = (0.15, 0.1, 0.85, 0.9)
+    face_box: Box = (0.15, 0.1, 0.85, 0.9)
 
     def __post_init__(self) -> None:
         if not 1 <= self.history < self.window:
@@ -38,7 +39,7 @@ class Preset:
     """size: height and width of the picture in pixels. sampling: of the teacher; chunk: of the student.
 
     finds_face: whether the face is looked for in each picture, where a detector is there. Otherwise sampling.face_box
-    is where calls listen: right for students that have learned with that box alone.
+    alone is where they listen: what a model has not learned with shows as a grid in the picture.
     hearing, gestures: the models of its own that make the features of speech; both or none.
     """
 
@@ -63,6 +64,13 @@ class Preset:
             made, wanted = self.hearing.dim + self.gestures.count, self.dit.audio.feature_dim
             if made != wanted or self.gestures.heard != self.hearing.dim:
                 raise ConfigError(f"the DiT hears {wanted} channels; hearing and gestures make {made}")
+
+    def check_box(self, given: Box) -> Box:
+        """A face box that a user gives. Raises ConfigError if it is none, or not what the preset has learned with."""
+        if check_box(given) != self.sampling.face_box and not self.finds_face:
+            learned = ",".join(f"{value:g}" for value in self.sampling.face_box)
+            raise ConfigError(f"{self.name} has learned with the face box {learned} alone; leave the face box out")
+        return given
 
 
 def pocket() -> Preset:

@@ -23,8 +23,8 @@ from talkingmachines.dit.model import DiT
 from talkingmachines.errors import ConfigError, MediaError
 from talkingmachines.flow.sampler import sample
 from talkingmachines.flow.schedule import sampling_sigmas
-from talkingmachines.media.face import check_box
-from talkingmachines.media.image import fit_image
+from talkingmachines.media.face import Box
+from talkingmachines.media.image import check_picture, fit_image
 from talkingmachines.precision import choose_device, fast_autocast
 from talkingmachines.presets import Preset
 from talkingmachines.streaming.features import FeatureStream, LogMelStream, MakeFeatures
@@ -86,15 +86,17 @@ class Teacher:
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
-        face_box: tuple[float, float, float, float] | None = None,
+        face_box: Box | None = None,
         progress: Progress | None = None,
     ) -> np.ndarray:
         """A clip of the character in `image` saying `speech`.
 
-        image: [H, W, 3] uint8 RGB of any size, cut to a square; speech: float32 [n], mono 16 kHz in [-1, 1].
+        image: [H, W, 3] uint8 RGB of any size, cut to a square; speech: float32 [n], mono 16 kHz, cut to
+        [-1, 1].
         steps, guidance, face_box: the preset's unless given. progress(done, total) counts denoising steps.
         Returns [T, size, size, 3] uint8, T the fewest frames at 25 fps that last as long as the speech.
-        Raises MediaError for speech that is empty or not finite, ConfigError for settings that cannot work.
+        Raises MediaError for a picture that is none and for speech that is empty or not finite, ConfigError for
+        settings that cannot work.
         """
         blocks = self.stream_generate(
             image, speech, seed=seed, steps=steps, guidance=guidance, face_box=face_box, progress=progress
@@ -109,14 +111,15 @@ class Teacher:
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
-        face_box: tuple[float, float, float, float] | None = None,
+        face_box: Box | None = None,
         progress: Progress | None = None,
     ) -> Iterator[np.ndarray]:
         """As `generate`, but yields the clip in blocks of frames as they are made, in constant memory."""
+        check_picture(image)
         check_samples(speech)
         if not len(speech):
             raise MediaError("speech must have at least one sample")
-        speech = speech.astype(np.float32)
+        speech = speech.clip(-1, 1).astype(np.float32)
         sampling = self.preset.sampling
         steps = sampling.steps if steps is None else steps
         guidance = sampling.guidance if guidance is None else guidance
@@ -125,7 +128,7 @@ class Teacher:
         heard = Speech.of(speech, self.features(seed))
         left = num_frames(len(speech))
         state: Any = None
-        box = sampling.face_box if face_box is None else check_box(face_box)
+        box = sampling.face_box if face_box is None else self.preset.check_box(face_box)
         for latents in self._windows(image, heard, seed, steps, guidance, box, progress):
             with fast_autocast(self.device):
                 video, state = self.vae.decode_next(latents, state)
@@ -140,7 +143,7 @@ class Teacher:
         seed: int,
         steps: int,
         guidance: float,
-        face_box: tuple[float, float, float, float],
+        face_box: Box,
         progress: Progress | None,
     ) -> Iterator[Tensor]:
         """Latents [1, C, f, h, w] of one window after the other, without the frames given by the one before."""
@@ -176,7 +179,7 @@ class Teacher:
         speech: Speech,
         start: int,
         end: int,
-        face_box: tuple[float, float, float, float],
+        face_box: Box,
     ) -> tuple[Conditioning, Conditioning]:
         """Of latent frames start .. end - 1, with audio and without."""
         config = self.preset.dit

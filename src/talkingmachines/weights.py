@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from talkingmachines.encoders.gestures import Gestures
 from talkingmachines.encoders.hearing import Hearing
 from talkingmachines.errors import CheckpointError, ConfigError
+from talkingmachines.media.files import reason
 from talkingmachines.presets import PRESETS, Preset, preset
 from talkingmachines.streaming.features import HearingStream, MakeFeatures
 
@@ -37,6 +38,8 @@ def save_weights(
     metadata: how the weights were made and how good they are; kept as JSON in every shard's header.
     eight_bits: matrices and convolutions as int8, half the size; each weight is then off by 0.7% of a typical one of
     its row.
+
+    Raises CheckpointError when they cannot be written; those of the earlier save then stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, Tensor]] = [{}]
@@ -53,12 +56,20 @@ def save_weights(
     header = shard_header(name, len(shards), metadata)
     written = []
     for path, shard in zip(new_shard_paths(folder, name, len(shards)), shards, strict=True):
-        save_file(shard, f"{path}.partial", header)
+        _write(shard, Path(f"{path}.partial"), header)
         written.append(path)
     for old in shard_paths(folder, name):
         old.unlink()
     for path in written:
         os.replace(f"{path}.partial", path)
+
+
+def _write(shard: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
+    try:
+        save_file(shard, path, header)
+    except (OSError, SafetensorError) as error:
+        path.unlink(missing_ok=True)
+        raise CheckpointError(f"{path}: cannot be written ({reason(error)}); make room, then go on") from error
 
 
 def _stored(key: str, tensor: Tensor, eight_bits: bool) -> dict[str, Tensor]:
@@ -107,10 +118,14 @@ def read_metadata(folder: Path, name: str) -> dict[str, object]:
     if not paths:
         raise CheckpointError(f"no {name} weights in {folder}; train or convert them, or name a folder that has them")
     with _opened(paths[0]) as file:
-        header = (file.metadata() or {}).get("talkingmachines")
-    if header is None:
+        header = (file.metadata() or {}).get("talkingmachines", "")
+    try:
+        said = json.loads(header)
+    except ValueError:
+        said = None
+    if not isinstance(said, dict) or not isinstance(said.get("shards"), int):
         raise CheckpointError(f"{paths[0]} was not written by talkingmachines")
-    return json.loads(header)
+    return said
 
 
 def add_metadata(folder: Path, name: str, more: dict[str, object]) -> None:
@@ -119,7 +134,7 @@ def add_metadata(folder: Path, name: str, more: dict[str, object]) -> None:
     for path in shard_paths(folder, name):
         with _opened(path) as file:
             shard = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        save_file(shard, f"{path}.partial", header)
+        _write(shard, Path(f"{path}.partial"), header)
         os.replace(f"{path}.partial", path)
 
 
@@ -195,6 +210,6 @@ def weights_folder(name_or_path: str) -> Path:
 def read_preset(folder: Path, name: str) -> Preset:
     """Of a model that was saved. Raises CheckpointError if it is missing, or of a preset that does not exist."""
     named = read_metadata(folder, name).get("preset")
-    if named not in PRESETS:
+    if not isinstance(named, str) or named not in PRESETS:
         raise CheckpointError(f"the weights in {folder} are of preset {named!r}, which this version does not know")
-    return preset(str(named))
+    return preset(named)

@@ -116,6 +116,8 @@ def test_weights_of_a_folder(tmp_path, capsys):
     ("argv", "words"),
     [
         (["--seconds", "0"], "--seconds"),
+        (["--seconds", "nan"], "seconds"),
+        (["--seconds", "inf"], "seconds"),
         (["--sessions", "0"], "--sessions"),
         (["--dtype", "float16"], "--dtype"),
         (["--preset", "nonsense", "--random-weights"], "nonsense"),

@@ -2,6 +2,7 @@ import json
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from fastapi.testclient import TestClient
 
 from talkingmachines.cli import call as call_module
 from talkingmachines.cli.main import main
+from talkingmachines.presets import pocket
 from talkingmachines.server import serve as serve_module
 
 
@@ -29,8 +31,8 @@ def _served(monkeypatch):
     def load(name, **options):
         served["loaded"] = name, options
         height, width = options["shape"] or (64, 64)
-        chunk = SimpleNamespace(window=2, frames=3)
-        return SimpleNamespace(shape=(height, width), chunk_frames=12, preset=SimpleNamespace(chunk=chunk))
+        spec = replace(pocket(), finds_face=name == "weights")
+        return SimpleNamespace(shape=(height, width), chunk_frames=12, preset=spec)
 
     monkeypatch.setattr(serve_module, "serve", serve)
     monkeypatch.setattr("talkingmachines.avatar.load", load)
@@ -136,6 +138,11 @@ def test_nothing_else_is_said():
     assert ran.returncode == 2 and not ran.stdout
     (line,) = ran.stderr.splitlines()
     assert line.startswith("talkingmachines: error: no persona 'nobody'")
+
+
+def test_a_face_box_that_the_preset_has_not_learned_with(capsys, served):
+    assert main(["call", "--port", "0", "--max-calls", "1", "--face-box", "0,0.25,0.5,1"]) == 2
+    assert "leave the face box out" in capsys.readouterr().err and "app" not in served
 
 
 def test_a_port_that_is_taken(capsys, served):

@@ -1,17 +1,19 @@
 """`distill`: from a teacher to a student, stopped and gone on with."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from random_weights import save_features
+from stopped_runs import same_weights, stop_after
 
 from talkingmachines.cli.main import main
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.dit.model import DiT
 from talkingmachines.presets import tiny
 from talkingmachines.vae.model import CausalVAE
-from talkingmachines.weights import read_metadata, save_weights
+from talkingmachines.weights import read_metadata, save_weights, shard_paths
 
 pytest.importorskip("skia")
 pytest.importorskip("onnxruntime")
@@ -45,7 +47,7 @@ def student(run: Path) -> bytes:
     return (run / "weights" / "student-1-of-1.safetensors").read_bytes()
 
 
-def test_a_stopped_distillation_goes_on_to_the_same_student(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_distillation_goes_on_from_its_student(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert distill(run, "--steps", "2") == 0
     said = read_metadata(run / "weights", "student")
     assert said["preset"] == "tiny" and said["steps"] == 2 and "recipe" in said
@@ -55,6 +57,26 @@ def test_a_stopped_distillation_goes_on_to_the_same_student(run: Path, capsys: p
     before = student(run)
     assert distill(run, "--steps", "5", "--resume") == 0
     assert student(run) != before and read_metadata(run / "weights", "student")["steps"] == 5
+
+
+def test_stopped_anywhere_it_goes_on_to_the_same_student(
+    run: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the causal start, then in matching. A start that is not finished is no start: matching waits for the rest."""
+    whole = tmp_path_factory.mktemp("whole") / "run"
+    shutil.copytree(run, whole)
+    assert distill(whole, "--steps", "4") == 0
+    with monkeypatch.context() as stopping:
+        stop_after(stopping, 2)
+        assert distill(run, "--steps", "4") == 130
+        assert not shard_paths(run / "weights", "student-start") and not (run / "student").exists()
+    with monkeypatch.context() as stopping:
+        stop_after(stopping, 2)
+        assert distill(run, "--steps", "4", "--resume") == 0
+    assert read_metadata(run / "weights", "student")["steps"] == 2
+    assert distill(run, "--steps", "4", "--resume") == 0
+    for name in ("student-start", "student"):
+        same_weights(run / "weights", whole / "weights", name)
 
 
 def test_distillation_needs_a_teacher(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

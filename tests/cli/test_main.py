@@ -1,3 +1,4 @@
+import errno
 import json
 import subprocess
 import sys
@@ -67,6 +68,25 @@ def test_interrupted(capsys, monkeypatch):
     raising(KeyboardInterrupt(), monkeypatch)
     assert main(["fail"]) == 130
     assert capsys.readouterr().err == "talkingmachines: interrupted\n"
+
+
+@pytest.mark.parametrize("filename", [None, "speech.npz"])
+def test_a_full_disk_becomes_one_line(capsys, monkeypatch, filename):
+    raising(OSError(errno.ENOSPC, "No space left on device", filename), monkeypatch)
+    assert main(["fail"]) == 2
+    said = one_line(capsys.readouterr().err)
+    assert "the disk is full" in said and (filename or "") in said
+
+
+def test_other_errors_of_the_system_are_not_hidden(monkeypatch):
+    raising(ConnectionResetError(), monkeypatch)
+    with pytest.raises(ConnectionResetError):
+        main(["fail"])
+
+
+def test_a_folder_that_takes_no_files_is_found_out_before_the_work(capsys):
+    assert main(["data", "preview", "--out", "/proc"]) == 2
+    assert "/proc: the folder cannot be written to" in one_line(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("bug"), RuntimeError("bug")])

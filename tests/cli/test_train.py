@@ -1,6 +1,7 @@
 """The recipe from nothing to a clip, at the tiny preset's size."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stopped_runs import same_weights, stop_after
 
 from talkingmachines.cli.main import main
 from talkingmachines.data.synthetic.bank import SpeechBank
@@ -59,12 +61,27 @@ def test_from_nothing_to_a_clip(run: Path) -> None:
     assert list((run / "teacher").glob("events*")), "TensorBoard logs"
 
 
-def test_a_stopped_run_goes_on_and_is_not_overwritten(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train("vae", run, "--steps", "2") == 0
-    assert train("vae", run, "--steps", "4") == 2
-    assert "--resume" in capsys.readouterr().err
-    assert train("vae", run, "--steps", "4", "--resume") == 0
-    assert read_metadata(run / "weights", "vae")["steps"] == 4
+def test_stopped_in_every_stage_it_goes_on_to_the_same_weights_and_overwrites_nothing(
+    run: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole = tmp_path_factory.mktemp("whole") / "run"
+    shutil.copytree(run, whole)
+    for folder in (run, whole):
+        save_weights(folder / "weights", "student", DiT(tiny().dit), {"preset": "tiny"})
+    for stage in ("vae", "audio", "gestures", "teacher", "decoder"):
+        more = ("--steps", "4", "--clips", "3")
+        assert train(stage, whole, *more) == 0
+        with monkeypatch.context() as stopping:
+            stop_after(stopping, 2)
+            assert train(stage, run, *more) == 0
+        assert train(stage, run, *more) == 2 and "--resume" in capsys.readouterr().err
+        assert train(stage, run, *more, "--resume") == 0
+        made = {"decoder": "vae"}.get(stage, stage)
+        assert read_metadata(run / "weights", made)["steps"] == 4
+        same_weights(run / "weights", whole / "weights", made)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +99,14 @@ def test_bad_settings(run: Path, arguments: list[str], message: str, capsys: pyt
     assert main(["train", "vae", "--run", str(run), "--preset", "tiny", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["train", "vae"], ["distill"]])
+def test_a_length_that_is_none_is_said_before_anything_is_made(
+    tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--run", str(tmp_path), "--preset", "tiny", "--minutes", "nan"]) == 2
+    assert "finite" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_teacher_needs_an_autoencoder(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

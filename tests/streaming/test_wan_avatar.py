@@ -102,7 +102,7 @@ def looking(monkeypatch: pytest.MonkeyPatch, found: Box | None, spec: Preset | N
         (True, (0.25, 0, 0.75, 0.5), (0, 0, 1, 1), (0, 0, 1, 1), "0.00,0.00,1.00,1.00: given"),
         (True, None, None, (0.15, 0.1, 0.85, 0.9), "0.15,0.10,0.85,0.90: the preset's"),
         (False, (0.25, 0, 0.75, 0.5), None, (0.15, 0.1, 0.85, 0.9), "0.15,0.10,0.85,0.90: the preset's"),
-        (False, (0.25, 0, 0.75, 0.5), (0, 0, 1, 1), (0, 0, 1, 1), "0.00,0.00,1.00,1.00: given"),
+        (False, None, (0.15, 0.1, 0.85, 0.9), (0.15, 0.1, 0.85, 0.9), "0.15,0.10,0.85,0.90: given"),
     ],
 )
 def test_where_a_call_listens(
@@ -124,16 +124,22 @@ def test_where_a_call_listens(
     assert caplog.text.count(whose) == 3
 
 
-def test_boxes_are_checked_before_a_call_opens(monkeypatch: pytest.MonkeyPatch) -> None:
-    avatar, boxes = looking(monkeypatch, None)
+@pytest.mark.parametrize(
+    ("finds", "box", "words"),
+    [(True, (0.5, 0, 0.5, 1), "a face box is"), (False, (0, 0, 1, 1), "0.15,0.1,0.85,0.9 alone")],
+)
+def test_boxes_are_checked_before_a_call_opens(
+    monkeypatch: pytest.MonkeyPatch, finds: bool, box: Box, words: str
+) -> None:
+    avatar, boxes = looking(monkeypatch, None, replace(tiny_wan(), finds_face=finds))
     picture = np.zeros((70, 90, 3), np.uint8)
     for use in (
         avatar.session,
         avatar.live,
         lambda image, face_box: avatar.generate(image, sound(640), face_box=face_box),
     ):
-        with pytest.raises(ConfigError, match="face box"):
-            use(picture, face_box=(0.5, 0, 0.5, 1))
+        with pytest.raises(ConfigError, match=words):
+            use(picture, face_box=box)
     assert boxes == []
 
 

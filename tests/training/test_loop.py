@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,10 @@ def test_resume_without_a_checkpoint_or_with_a_damaged_one(tmp_path: Path) -> No
     (tmp_path / "state.pt").write_bytes(b"PK\x03\x04 half a file")
     with pytest.raises(TrainingError, match="damaged"):
         run(tmp_path, resume=True)
+    for foreign in ({"weights": 1}, [1]):
+        torch.save(foreign, tmp_path / "state.pt")
+        with pytest.raises(TrainingError, match="not written by"):
+            run(tmp_path, resume=True)
 
 
 def test_a_loss_that_is_not_finite_stops_and_leaves_the_checkpoint(tmp_path: Path) -> None:
@@ -103,6 +108,21 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_checkpoint(tmp_path: Pat
     assert (tmp_path / "state.pt").read_bytes() == before
 
 
+def test_a_full_disk_leaves_the_checkpoint(tmp_path: Path) -> None:
+    """The system itself refuses to write on, in the middle of the file."""
+    run(tmp_path, stop_at=5)
+    before = (tmp_path / "state.pt").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
+    try:
+        with pytest.raises(TrainingError, match="cannot be written"):
+            run(tmp_path, resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
+    assert (tmp_path / "state.pt").read_bytes() == before
+
+
 def test_rate_warms_up_holds_and_falls() -> None:
     config = LoopConfig(steps=100, warmup=10, decay=0.5)
     rates = [config.rate(step, config.progress(step, 0.0)) for step in range(101)]
@@ -110,7 +130,10 @@ def test_rate_warms_up_holds_and_falls() -> None:
     assert rates[75] == pytest.approx(0.5) and rates[100] == pytest.approx(0.02)
 
 
-@pytest.mark.parametrize("arguments", [{}, {"steps": 1, "minutes": 1.0}, {"steps": -1}, {"minutes": -2.0}])
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"steps": 1, "minutes": 1.0}, {"steps": -1}, *({"minutes": float(end)} for end in ("-2", "nan", "inf"))],
+)
 def test_config_wants_one_positive_end(arguments: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         LoopConfig(**arguments)  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ FaceBoxOption = Annotated[
     typer.Option(
         "--face-box",
         metavar="X0,Y0,X1,Y1",
-        help="Where the face is, in fractions of the video; found in the picture or the preset's unless given.",
+        help="Where the face is, in fractions of the video, for the large presets; looked for unless given.",
     ),
 ]
 

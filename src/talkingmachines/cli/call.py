@@ -82,6 +82,8 @@ def call(
         from talkingmachines.server.webrtc import WebRTCSignalling
     with listener, Console(stderr=True).status(f"loading {options.preset}") as status:
         avatar = options.load(device)
+        if box is not None:
+            avatar.preset.check_box(box)
         if max_calls is None:
             status.update("measuring how many calls fit")
             config = replace(config, max_calls=measured_calls(avatar))

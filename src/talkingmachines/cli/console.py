@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,11 +73,15 @@ def log_shown() -> Iterator[None]:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes the folder and those above it. Raises MediaError when that cannot be."""
+    """Makes the folder and those above it. Raises MediaError when that cannot be, or no file can be written there."""
+    doing = "made"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        doing = "written to"
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        raise MediaError(f"{folder}: the folder cannot be made ({reason(error)}); choose another") from error
+        raise MediaError(f"{folder}: the folder cannot be {doing} ({reason(error)}); choose another") from error
 
 
 def measured_calls(avatar: "Avatar") -> int:

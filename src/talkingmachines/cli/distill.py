@@ -92,7 +92,8 @@ def _start(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches") -> None:
     model = _learning(job, "teacher")
     batches = StartBatches(pairs, replace(calls, batch=job.batch))
     stage = StartStage(model, job.preset.chunk, batches, trained_vae(job), TeacherRecipe().motion_std)
-    started, taken = run_stage(stage, _part(job, stage.name, START_SHARE), learning_rate=5e-4, muon=True)
+    part = _part(job, stage.name, START_SHARE)
+    started, taken = run_stage(stage, part, learning_rate=5e-4, muon=True, to_its_end=True)
     save_weights(job.weights, "student-start", started, job.metadata(**taken), eight_bits=True)
 
 

@@ -1,5 +1,6 @@
 """The one command, `talkingmachines`. torch is imported by the commands that need it, when they run."""
 
+import errno
 import sys
 from typing import Annotated, Any
 
@@ -31,6 +32,12 @@ def main(argv: list[str] | None = None) -> int:
     except (TalkingMachinesError, UsageError) as error:
         message = str(error) if isinstance(error, TalkingMachinesError) else error.format_message()
         print(f"talkingmachines: error: {' '.join(message.split())}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"talkingmachines: error: the disk is full{where}; make room, then run this again", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, typer.Abort):
         result = 130

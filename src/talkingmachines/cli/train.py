@@ -39,7 +39,7 @@ CPU_BATCH, GPU_BATCH = 5, 64
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its preset, folder, device, length and seed."""
+    """One run: its preset, folder, device, length and seed. Raises ConfigError for a length that is none."""
 
     preset: "Preset"
     folder: Path
@@ -49,6 +49,12 @@ class Run:
     resume: bool
     seed: int
     clips: int
+
+    def __post_init__(self) -> None:
+        from talkingmachines.training.config import LoopConfig
+
+        # Before speech and clips are made, which takes minutes.
+        LoopConfig(steps=self.steps, minutes=self.minutes)
 
     @property
     def weights(self) -> Path:
@@ -332,8 +338,14 @@ def _loop(job: Run, stage: str, *, learning_rate: float, muon: bool) -> tuple["L
     return config, folder
 
 
-def run_stage(stage: "Stage", job: Run, *, learning_rate: float, muon: bool) -> tuple["nn.Module", dict[str, object]]:
-    """Run the loop with a progress bar and TensorBoard logs. Returns the averaged model and what was done."""
+def run_stage(
+    stage: "Stage", job: Run, *, learning_rate: float, muon: bool, to_its_end: bool = False
+) -> tuple["nn.Module", dict[str, object]]:
+    """Run the loop with a progress bar and TensorBoard logs. Returns the averaged model and what was done.
+
+    to_its_end: a run that is stopped before raises KeyboardInterrupt, with its checkpoint written, for stages whose
+    next one begins by itself.
+    """
     from talkingmachines.training.loop import Trainer
 
     config, folder = _loop(job, stage.name, learning_rate=learning_rate, muon=muon)
@@ -342,6 +354,8 @@ def run_stage(stage: "Stage", job: Run, *, learning_rate: float, muon: bool) -> 
         trainer.resume()
     with _logs(folder) as writer, _stop_signal() as stopped, _training_bar(stage.name) as report:
         model = trainer.run(job.workers, report, writer, stopped)
+    if to_its_end and config.progress(trainer.step, trainer.elapsed) < 1:
+        raise KeyboardInterrupt
     return model, {"steps": trainer.step, "minutes": round(trainer.elapsed / 60, 1), "loop": asdict(config)}
 
 

@@ -7,6 +7,7 @@
 Before each pass some chunks are made that do not count.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -55,7 +56,7 @@ class BenchConfig:
     staged: int = 12
 
     def __post_init__(self) -> None:
-        if self.seconds <= 0 or min(self.sessions, self.openings, self.staged) < 1:
+        if not 0 < self.seconds < math.inf or min(self.sessions, self.openings, self.staged) < 1:
             raise ConfigError(f"seconds, sessions, openings and chunks must be positive, got {self}")
 
 

@@ -44,6 +44,14 @@ def read_image(path: str | Path) -> np.ndarray:
         raise MediaError(f"{path}: is damaged or cut short ({reason(error)}); get an undamaged copy") from error
 
 
+def check_picture(pixels: np.ndarray) -> None:
+    """Raises MediaError for anything but uint8 [H, W, 3] with at least one pixel."""
+    given = isinstance(pixels, np.ndarray)
+    if not given or pixels.dtype != np.uint8 or pixels.shape[2:] != (3,) or not pixels.size:
+        found = f"{pixels.dtype} {list(pixels.shape)}" if given else type(pixels).__name__
+        raise MediaError(f"a picture must be an array [H, W, 3] of uint8, got {found}; use read_image")
+
+
 def fit_image(pixels: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     """The largest centred part of a picture uint8 [H, W, 3] of that shape, resized with Lanczos to that size.
 

@@ -10,16 +10,26 @@ import torch
 from torch import nn
 
 from talkingmachines.errors import TrainingError
+from talkingmachines.media.files import reason
 
 STATE_FILE = "state.pt"
 
 
 def save_state(run_dir: Path, state: dict[str, Any]) -> None:
-    """Replace the run's state file atomically: a crash leaves the one before it."""
-    run_dir.mkdir(parents=True, exist_ok=True)
+    """Replace the run's state file atomically: a crash leaves the one before it.
+
+    Raises TrainingError when it cannot be written.
+    """
     partial = run_dir / f"{STATE_FILE}.partial"
-    torch.save(state, partial)
-    os.replace(partial, run_dir / STATE_FILE)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        torch.save(state, partial)
+        os.replace(partial, run_dir / STATE_FILE)
+    except (OSError, RuntimeError) as error:  # torch says RuntimeError of a disk that is full
+        partial.unlink(missing_ok=True)
+        raise TrainingError(
+            f"{run_dir}: the checkpoint cannot be written ({reason(error)}); make room, then --resume from the last one"
+        ) from error
 
 
 def load_state(run_dir: Path, device: torch.device) -> dict[str, Any]:
@@ -28,9 +38,12 @@ def load_state(run_dir: Path, device: torch.device) -> dict[str, Any]:
     if not path.exists():
         raise TrainingError(f"nothing to resume in {run_dir}: no {STATE_FILE} there; start without --resume")
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
         raise TrainingError(f"cannot resume from {path}: the file is damaged ({type(error).__name__})") from error
+    if not isinstance(state, dict) or "stage" not in state:
+        raise TrainingError(f"cannot resume from {path}: it was not written by talkingmachines")
+    return state
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -1,5 +1,6 @@
 """Numbers of a training run."""
 
+import math
 from dataclasses import dataclass
 
 from talkingmachines.errors import ConfigError
@@ -24,8 +25,9 @@ class LoopConfig:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise ConfigError(f"give exactly one of steps and minutes, got {self.steps} and {self.minutes}")
-        if (self.steps or self.minutes or 0) <= 0:
-            raise ConfigError(f"steps or minutes must be positive, got {self.steps or self.minutes}")
+        end = self.steps or self.minutes or 0
+        if not 0 < end < math.inf:
+            raise ConfigError(f"steps or minutes must be positive and finite, got {end}")
 
     def progress(self, step: int, elapsed_s: float) -> float:
         """How much of the run is done, 0..1."""

@@ -139,9 +139,12 @@ def test_a_bank_made_by_other_processes_says_the_same() -> None:
 
 
 def test_a_file_that_is_no_bank_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "bank.npz").write_bytes(b"nothing")
-    with pytest.raises(MediaError, match="no speech bank"):
-        SpeechBank.load(tmp_path / "bank.npz")
+    np.savez(tmp_path / "whole.npz", other=np.arange(1000))
+    whole = (tmp_path / "whole.npz").read_bytes()
+    for content in (b"nothing", b"", whole, whole[: len(whole) // 2]):
+        (tmp_path / "bank.npz").write_bytes(content)
+        with pytest.raises(MediaError, match="no speech bank"):
+            SpeechBank.load(tmp_path / "bank.npz")
     with pytest.raises(MediaError, match="no speech bank"):
         SpeechBank.load(tmp_path / "missing.npz")
 

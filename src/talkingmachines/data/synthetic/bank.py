@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -88,7 +89,7 @@ class SpeechBank:
             samples = np.split(fields["samples"], np.cumsum(fields["lengths"])[:-1])
             bounds = np.cumsum(fields["phone_counts"])[:-1]
             symbols, times = np.split(fields["symbols"], bounds), np.split(fields["times"], bounds)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
             raise MediaError(f"{path} is no speech bank ({error}): build one with SpeechBank.build") from error
         utterances = tuple(
             Utterance(
