@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "talkingmachines"
 
 LAYERS = [
     {"types", "errors"},
-    {"audio", "attention", "media", "precision"},
+    {"audio", "attention", "media", "moving", "precision"},
     {"vae", "dit", "encoders"},
     {"flow"},
     {"training", "streaming"},
@@ -18,6 +18,7 @@ LAYERS = [
     {"data", "evaluation", "conversation"},
     {"server"},
     {"cli"},
+    {"__main__"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 FORBIDDEN = {"asyncio", "socket", "aiohttp", "fastapi", "uvicorn"}

@@ -162,10 +162,13 @@ class Avatar:
         return self.engine.open(fitted, seed, box, text=text, picture=picture)
 
     def _face(self, fitted: np.ndarray, given: Box | None) -> Box:
-        """Where a call with that picture listens, said in the log."""
-        if given is not None:
-            box, whose = self.preset.check_box(given), "given"
-        elif self.preset.finds_face and (found := find_face(fitted)):
+        """Where a call with that picture listens, said in the log where there is a choice."""
+        box = None if given is None else self.preset.check_box(given)
+        if not self.preset.finds_face:
+            return self.engine.face_box
+        if box:
+            whose = "given"
+        elif found := find_face(fitted):
             box, whose = found, "found in the picture"
         else:
             box, whose = self.engine.face_box, "the preset's"

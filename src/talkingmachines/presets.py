@@ -91,12 +91,13 @@ def pocket() -> Preset:
     )
     # The teacher's window is 13 latent frames, so a student's window of 4 chunks is as long as it has learned. The
     # second step, at sigma 0.2, mends what the first one made: speech and gestures leave little to begin anew.
+    # Speech and gestures say nearly all, so guidance has little to add, and much of it is too much of everything.
     # Gestures move shoulders too, and it has learned to hear in the whole picture: where it does not, it draws a grid.
     return Preset(
         "pocket",
         256,
         dit,
-        sampling=SamplingConfig(face_box=(0.0, 0.0, 1.0, 1.0)),
+        sampling=SamplingConfig(guidance=1.25, face_box=(0.0, 0.0, 1.0, 1.0)),
         chunk=ChunkConfig(window=4, shift=0.25),
         hearing=hearing,
         gestures=gestures,

@@ -81,17 +81,34 @@ def test_a_mixture_knows_how_likely_and_draws_accordingly() -> None:
     torch.testing.assert_close(drawn.std(0), normals.stddev, atol=0.2, rtol=0.05)
 
 
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
 def test_a_long_call_does_not_run_away() -> None:
     _, gestures = models()
     with torch.no_grad():
         gestures.out.weight.normal_(std=1)
-    drawn, _ = gestures.draw(torch.randn(1, 500, 8), gestures.start(), torch.Generator().manual_seed(0))
+    drawn, _ = gestures.draw(torch.randn(1, 500, 8), gestures.start(generator()), generator())
     assert drawn.abs().max() <= 6.001
-    tracks = torch.randn(8, 200, 3).cumsum(1).sin()
-    gestures.keep_within(tracks)
-    drawn, _ = gestures.draw(torch.randn(1, 500, 8), gestures.start(), torch.Generator().manual_seed(0))
-    assert drawn.abs().max() <= 1.001 * tracks.abs().max() and drawn.std() > 0.1
+    tracks = torch.randn(64, 200, 3).cumsum(1).sin()
+    gestures.measure(tracks)
+    state = gestures.start(generator())
+    drawn, _ = gestures.draw(torch.randn(1, 500, 8), state, generator())
+    assert (drawn + state.first).abs().max() <= 1.001 * tracks.abs().max() and drawn.std() > 0.1
     assert drawn.diff(dim=1).abs().max() <= 1.201 * tracks.diff(dim=1).abs().max()
+
+
+def test_a_call_begins_in_the_middle_of_a_motion_seen_in_training() -> None:
+    _, gestures = models()
+    tracks = torch.randn(64, 200, 3)
+    gestures.measure(tracks)
+    state = gestures.start(generator(), 5)
+    for last, before in zip(state.last, state.before, strict=True):
+        index = int((tracks[:, 0] - last).abs().sum(1).argmin())
+        assert torch.equal(last, tracks[index, 0])
+        torch.testing.assert_close(last - before, tracks[index, 1] - tracks[index, 0])
+    assert len(state.last.unique(dim=0)) > 1
 
 
 def test_shipped_gestures_do_not_run_away_within_minutes() -> None:

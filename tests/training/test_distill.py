@@ -17,6 +17,7 @@ from talkingmachines.training.trajectories import (
     StartStage,
     TrajectoryBatches,
     build_trajectories,
+    change_inside,
     cut_window,
     regression,
 )
@@ -123,13 +124,29 @@ def test_turns_touch_only_whose_turn_it_is(trajectories: TrajectoryBatches, roll
         assert all(torch.isfinite(value) for value in metrics.values())
 
 
+def test_change_inside_is_that_of_the_decoded_frames() -> None:
+    """Of latents that the linear path alone decodes."""
+    coder = vae()
+    for name, parameter in coder.decoder.named_parameters():
+        if not name.startswith("linear"):
+            torch.nn.init.zeros_(parameter)
+    coder.latent_std.uniform_(0.5, 2)
+    one, other = torch.randn(2, 1, PRESET.dit.latent_channels, 3, 4, 4)
+    one, other = (latents.expand(-1, -1, 3, -1, -1) for latents in (one[None, 0], other[None, 0]))
+    frames = (coder.decode(one) - coder.decode(other))[:, :, 1:5]
+    changed = torch.einsum("kc,bcfhw->bkfhw", change_inside(coder), one - other)[:, :, 1]
+    unit = coder.decoder.linear.weight.flatten(1).mul(coder.latent_std).square().sum(0).mean()
+    expected = frames.diff(dim=2).square().sum() / unit
+    torch.testing.assert_close(changed.square().sum(), expected, atol=1e-3, rtol=1e-3)
+
+
 def test_regression_alone_learns_the_teachers_clips(trajectories: TrajectoryBatches) -> None:
     torch.manual_seed(0)
     start = StartStage(model(1), CHUNK, StartBatches(trajectories, Calls()), vae(), 0.3)
     optimizer = torch.optim.AdamW(start.model.parameters(), lr=2e-3)
     losses = []
     for step in range(30):
-        loss = regression(start.model, CHUNK, trajectories[0], step % 2, 0.3, torch.Generator())[0]  # type: ignore[arg-type]
+        loss = regression(start.model, CHUNK, trajectories[0], step % 2, start.aim, torch.Generator())[0]  # type: ignore[arg-type]
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

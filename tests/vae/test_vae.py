@@ -48,6 +48,21 @@ def test_decode_is_causal() -> None:
     assert not torch.equal(before[:, :, 9:], after[:, :, 9:])
 
 
+@torch.no_grad()
+def test_each_frame_is_moved_by_its_flow() -> None:
+    """Against a roll of what is drawn; away from the edges, where a roll brings in the other side."""
+    vae = random_vae()
+    latents, last = torch.randn(2, 4, 3, 4, 5), vae.decoder.flow[2]
+    last.weight.zero_()
+    last.bias.zero_()
+    still = vae.decode(latents)
+    last.bias.view(4, 2)[2] = torch.tensor([3.0, -2.0])
+    expected = still.clone()
+    expected[:, :, 3::4] = torch.roll(still[:, :, 3::4], (2, -3), (3, 4))
+    inside = (..., slice(3, -3), slice(3, -3))
+    torch.testing.assert_close(vae.decode(latents)[inside], expected[inside], atol=1e-3, rtol=1e-3)
+
+
 def test_encode_is_causal_and_first_frame_is_alone() -> None:
     vae = random_vae()
     video = torch.randn(1, 3, 9, 16, 16)

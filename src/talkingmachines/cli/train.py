@@ -208,7 +208,7 @@ def _gestures(job: Run) -> None:
     assert job.preset.gestures is not None
     batches = SpeechBatches(_speech(job), frames=GESTURE_FRAMES, seed=job.seed)
     model = Gestures(job.preset.gestures)
-    model.keep_within(torch.cat([batches[step]["gestures"] for step in range(4)]))
+    model.measure(torch.cat([batches[step]["gestures"] for step in range(4)]))
     stage = GesturesStage(model, _hearing(job), batches)
     gestures, taken = run_stage(stage, job, learning_rate=1e-3, muon=False)
     save_weights(job.weights, "gestures", gestures, job.metadata(**taken))

@@ -6,12 +6,12 @@ Siarohin et al. 2019). Latents cannot be moved by less than a cell, so they are 
 B batch, F latent frames, H W latent rows and columns, S points of the grid in a cell, each way.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from talkingmachines.audio.alignment import FRAMES_PER_LATENT
 from talkingmachines.dit.layers import compute_dtype
+from talkingmachines.moving import move
 
 
 class Warp(nn.Module):
@@ -30,22 +30,5 @@ class Warp(nn.Module):
         far below, in points of the grid. Where it is 0, nothing changes.
         """
         still = F.pixel_shuffle(self.open(latents), self.fine)
-        # A small part of a pixel matters: places are float32 under autocast too.
-        with torch.autocast(latents.device.type, enabled=False):
-            still, flow = still.float(), flow.float()
-            rows, columns = still.shape[-2:]
-            across, down = (
-                F.interpolate(part, scale_factor=self.fine, mode="bilinear", align_corners=False)
-                for part in (flow[:, ::2] * (2 / columns), flow[:, 1::2] * (2 / rows))
-            )
-            y, x = (_places(size, still.device) for size in (rows, columns))
-            # The video frames one below the other, so that the picture need not be there four times.
-            taken = torch.stack([x + across, y[:, None] + down], -1).flatten(1, 2)
-            moved = F.grid_sample(still, taken, padding_mode="border", align_corners=False)
-            change = moved.unflatten(2, (FRAMES_PER_LATENT, -1)) - still[:, :, None]
+        change = move(still, flow, self.fine) - still.float()[:, :, None]
         return self.close(change.flatten(1, 2).to(compute_dtype(latents)))
-
-
-def _places(points: int, device: torch.device) -> Tensor:
-    """[points]: where they are along one axis, as grid_sample counts it: -1 and 1 are the picture's edges."""
-    return (torch.arange(points, device=device) * 2 + 1) / points - 1

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 
 from talkingmachines.errors import ConfigError
 
-_NARROWEST = -5.0
+NOISE = 0.1
+"""Most noise, in training, on the gestures that a frame goes on from: so that a drawn track that strays comes back."""
+
+_OWN_NOISE = 0.01
+"""How wrong a drawn track takes itself to be. With more it trembles and moves less, with less it may stray."""
+
+_NARROWEST = -6.5
 """Least logarithm of a Gaussian's standard deviation."""
 
 _RARE = 0.001
@@ -23,6 +29,9 @@ _RARE = 0.001
 
 _HASTE = 1.2
 """How much faster than the fastest that is not rare."""
+
+_STARTS = 64
+"""How many faces are kept that a call may begin with."""
 
 _UNMEASURED = 6.0
 """Limit of a model that has not been told how far gestures go."""
@@ -47,11 +56,12 @@ class GesturesConfig:
 
 @dataclass(frozen=True)
 class GesturesState:
-    """last, before: the two latest gestures [B, G]; memory [1, B, D]."""
+    """last, before: the two latest gestures [B, G]; first: those of the given picture [B, G]; memory [1, B, D]."""
 
     last: Tensor
     before: Tensor
-    memory: Tensor
+    first: Tensor
+    memory: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -80,35 +90,47 @@ class Gestures(nn.Module):
 
     low, high, fastest [G]: how far, and how far in a frame, gestures went in training. Drawn ones go no further: each
     goes on from the one before, and after a minute or two nothing would be as it has been seen.
+    starts [S, 2, G]: gestures that tracks began with in training, and how they were moving. A track that begins at
+    rest stays near it: from the first frames on, the model takes it for one of a head that hardly moves.
     """
 
     low: Tensor
     high: Tensor
     fastest: Tensor
+    starts: Tensor
 
     def __init__(self, config: GesturesConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Sequential(nn.Linear(config.heard + 3 * config.count, config.width), nn.GELU())
+        self.embed = nn.Sequential(nn.Linear(config.heard + 3 * config.count + 1, config.width), nn.GELU())
         self.memory = nn.GRU(config.width, config.width, batch_first=True)
         self.out = nn.Linear(2 * config.width, 3 * config.count * config.mixture)
         self.register_buffer("low", torch.full((config.count,), -_UNMEASURED))
         self.register_buffer("high", torch.full((config.count,), _UNMEASURED))
         self.register_buffer("fastest", torch.full((config.count,), 2 * _UNMEASURED))
+        self.register_buffer("starts", torch.zeros(_STARTS, 2, config.count))
 
     @torch.no_grad()
-    def keep_within(self, tracks: Tensor) -> None:
-        """Measure low, high and fastest on tracks [B, T, G]."""
+    def measure(self, tracks: Tensor) -> None:
+        """Set low, high, fastest and starts by tracks [B, T, G], B >= S."""
         everywhere = tracks.flatten(0, 1)
         self.low.copy_(everywhere.quantile(_RARE, 0))
         self.high.copy_(everywhere.quantile(1 - _RARE, 0))
         self.fastest.copy_(_HASTE * tracks.diff(dim=1).abs().flatten(0, 1).quantile(1 - _RARE, 0))
+        first, second = tracks[:_STARTS, :2].unbind(1)
+        self.starts.copy_(torch.stack([first, second - first], 1))
 
-    def forward(self, heard: Tensor, last: Tensor, before: Tensor, memory: Tensor) -> tuple[Mixture, Tensor]:
-        """heard [B, T, C]; last, before [B, T, G] of the two frames before each -> each frame's mixture, the memory."""
+    def forward(
+        self, heard: Tensor, last: Tensor, before: Tensor, memory: Tensor | None, noise: Tensor
+    ) -> tuple[Mixture, Tensor]:
+        """heard [B, T, C]; last, before [B, T, G] of the two frames before each -> each frame's mixture, the memory.
+
+        noise: [B], standard deviation of what is wrong with last and before.
+        """
         with torch.autocast(heard.device.type, enabled=False):
             speed = last - before
-            x = self.embed(torch.cat([heard.float(), last, speed, _SPEED * speed], 2))
+            wrong = (noise / NOISE)[:, None, None].expand(-1, heard.shape[1], 1)
+            x = self.embed(torch.cat([heard.float(), last, speed, _SPEED * speed, wrong], 2))
             remembered, memory = self.memory(x, memory)
             out = self.out(torch.cat([x, remembered], 2)).unflatten(2, (3, self.config.count, self.config.mixture))
             logits, means, log_stds = out.unbind(2)
@@ -116,19 +138,23 @@ class Gestures(nn.Module):
             going_on = (last + speed)[..., None] * (torch.arange(self.config.mixture, device=out.device) % 2)
             return Mixture(logits, going_on + means, log_stds.clamp(min=_NARROWEST)), memory
 
-    def start(self, batch: int = 1) -> GesturesState:
-        """The neutral face, at rest."""
-        device = self.out.weight.device
-        neutral = torch.zeros(batch, self.config.count, device=device)
-        return GesturesState(neutral, neutral, torch.zeros(1, batch, self.config.width, device=device))
+    def start(self, generator: torch.Generator, batch: int = 1) -> GesturesState:
+        """The face of the given picture, as if in the middle of a motion."""
+        chosen = torch.randint(len(self.starts), (batch,), generator=generator, device=generator.device)
+        first, speed = self.starts[chosen].unbind(1)
+        return GesturesState(first, first - speed, first)
 
     def draw(self, heard: Tensor, state: GesturesState, generator: torch.Generator) -> tuple[Tensor, GesturesState]:
-        """Gestures [B, T, G] of the next frames, of which heard [B, T, C] is known, and the state after them."""
+        """Gestures [B, T, G] of the next frames, less those of the given picture, and the state after them.
+
+        heard: [B, T, C], of these frames.
+        """
         last, before, memory = state.last, state.before, state.memory
+        noise = last.new_full((len(last),), _OWN_NOISE)
         drawn = []
         for frame in heard.split(1, 1):
-            mixture, memory = self(frame, last[:, None], before[:, None], memory)
+            mixture, memory = self(frame, last[:, None], before[:, None], memory, noise)
             wanted = mixture.sample(generator)[:, 0].clamp(self.low, self.high)
             before, last = last, last + (wanted - last).clamp(-self.fastest, self.fastest)
             drawn.append(last)
-        return torch.stack(drawn, 1), GesturesState(last, before, memory)
+        return torch.stack(drawn, 1) - state.first[:, None], GesturesState(last, before, state.first, memory)

@@ -63,7 +63,7 @@ class HearingStream:
         """seed: of the gestures. The models are small, and work on a processor wherever the others are."""
         self._hearing, self._gestures = hearing, gestures
         self._generator = torch.Generator().manual_seed(seed)
-        self._heard, self._drawn = hearing.start(), gestures.start()
+        self._heard, self._drawn = hearing.start(), gestures.start(self._generator)
 
     @classmethod
     def maker(cls, hearing: Hearing, gestures: Gestures) -> MakeFeatures:

@@ -5,12 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from talkingmachines.encoders.gestures import Gestures
+from talkingmachines.encoders.gestures import NOISE, Gestures
 from talkingmachines.encoders.hearing import Hearing
-
-_UNCERTAINTY = 0.1
-"""Most noise on the gestures that a frame goes on from, a share of it for each track: a drawn track that strays comes
-back. With 0.01 for all, drawn tracks were true for some seconds, and then ran away."""
 
 
 class GesturesStage:
@@ -25,11 +21,11 @@ class GesturesStage:
     def losses(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         assert isinstance(self.model, Gestures)
         heard, gestures = self.hearing.of_mel(batch["mel"]), batch["gestures"]
-        share = torch.rand(len(gestures), 1, 1, generator=generator).to(gestures)
-        noise = torch.randn(gestures.shape, generator=generator).to(gestures)
-        known = gestures + _UNCERTAINTY * share * noise
+        noise = NOISE * torch.rand(len(gestures), generator=generator).to(gestures).square()
+        wrong = torch.randn(gestures.shape, generator=generator).to(gestures)
+        known = gestures + noise[:, None, None] * wrong
         last, before = known[:, 1:-1], known[:, :-2]
-        mixture, _ = self.model(heard[:, 2:], last, before, self.model.start(len(gestures)).memory)
+        mixture, _ = self.model(heard[:, 2:], last, before, None, noise)
         return {"loss": mixture.nll(gestures[:, 2:]).mean()}
 
     @torch.no_grad()
@@ -39,7 +35,7 @@ class GesturesStage:
         device = next(model.parameters()).device
         batch = {name: tensor[:4].to(device) for name, tensor in self.batches[0].items()}
         generator = torch.Generator(device).manual_seed(0)
-        drawn, _ = model.draw(self.hearing.of_mel(batch["mel"]), model.start(4), generator)
-        rows = torch.cat([batch["gestures"], drawn], 2).transpose(1, 2).flatten(0, 1)
+        drawn, _ = model.draw(self.hearing.of_mel(batch["mel"]), model.start(generator, 4), generator)
+        rows = torch.cat([batch["gestures"] - batch["gestures"][:, :1], drawn], 2).transpose(1, 2).flatten(0, 1)
         grey = (127 + 40 * rows).clamp(0, 255).byte().repeat_interleave(8, 0).repeat_interleave(2, 1)
         return grey[..., None].expand(-1, -1, 3).cpu().numpy()

@@ -7,7 +7,7 @@ and gestures say nearly all, there is little to average over; and real clips are
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,11 @@ from talkingmachines.precision import fast_autocast
 from talkingmachines.training.checkpoint import fingerprint
 from talkingmachines.training.rollout import Scene, call_grid, real_window, uncertain, window_call
 from talkingmachines.training.teacher import WARP, TeacherStage
+from talkingmachines.vae.config import TEMPORAL_STRIDE
 from talkingmachines.vae.model import CausalVAE
+
+CHANGE = 10.0
+"""What an error of the change from frame to frame inside a latent frame counts: little in latents, much to the eye."""
 
 
 class TrajectoryBatches(Dataset[dict[str, Tensor]]):
@@ -149,22 +153,49 @@ class StartStage:
         motion_std: float,
     ) -> None:
         self.model: nn.Module = model
-        self.chunk, self.batches, self.vae, self.motion_std = chunk, batches, vae, motion_std
+        self.chunk, self.batches, self.vae = chunk, batches, vae
+        self.aim = Aim(motion_std, change_inside(vae))
 
     def losses(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         assert isinstance(self.model, DiT)
         step = int(torch.randint(self.chunk.steps, (), generator=generator))
         if "points" in batch:
-            return {"loss": regression(self.model, self.chunk, batch, step, self.motion_std, generator)[0]}
-        return {"loss": real_regression(self.model, self.chunk, batch, step, self.motion_std, generator)}
+            return {"loss": regression(self.model, self.chunk, batch, step, self.aim, generator)[0]}
+        return {"loss": real_regression(self.model, self.chunk, batch, step, self.aim, generator)}
 
     def sample_grid(self, model: nn.Module) -> np.ndarray:
         assert isinstance(model, DiT)
         return call_grid(model, self.chunk, self.batches[0], self.vae)
 
 
+@torch.no_grad()
+def change_inside(vae: CausalVAE) -> Tensor:
+    """[C, C]: times a latent cell [C] as large as what changes from frame to frame inside it, where the whole of its
+    four frames is as large as itself; by the autoencoder's linear path."""
+    linear = vae.decoder.linear.weight.flatten(1) * vae.latent_std
+    frames = linear.unflatten(0, (TEMPORAL_STRIDE, -1))
+    return torch.linalg.qr(frames.diff(dim=0).flatten(0, 1)).R / linear.square().sum(0).mean().sqrt()
+
+
+@dataclass(frozen=True)
+class Aim:
+    """How far x0 is from what it should be, in units of motion_std; change: of change_inside."""
+
+    motion_std: float
+    change: Tensor
+
+    def loss(self, made: Tensor, moved: Tensor | None, true: Tensor, weight: Tensor) -> Tensor:
+        """Of x0 as made, and as moved alone, [B, C, F, h, w]; weight [B, F, h, w]. Frame 0 is given and not counted."""
+        error, weight = (made.float() - true)[:, :, 1:], weight[:, 1:]
+        changed = torch.einsum("kc,bcfhw->bkfhw", self.change.to(error), error)
+        loss = weighted_square(error, weight) + CHANGE * weighted_square(changed, weight)
+        if moved is not None:
+            loss = loss + WARP * weighted_square((moved.float() - true)[:, :, 1:], weight)
+        return loss / self.motion_std**2
+
+
 def regression(
-    model: DiT, chunk: ChunkConfig, batch: dict[str, Tensor], step: int, motion_std: float, generator: torch.Generator
+    model: DiT, chunk: ChunkConfig, batch: dict[str, Tensor], step: int, aim: Aim, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Error of x0 at one step, all chunks of a window at once under the sparse mask, against the teacher's clip; x0."""
     assert model.config.audio is not None
@@ -177,26 +208,18 @@ def regression(
     )
     velocity, moved = model.with_warp(points[step], sigma, cond)
     made = x0_from_velocity(points[step], velocity.float(), sigma)
-    return x0_loss(made, moved, points[-1], batch["weight"][:, list(frames)]) / motion_std**2, made
+    return aim.loss(made, moved, points[-1], batch["weight"][:, list(frames)]), made
 
 
 def real_regression(
-    model: DiT, chunk: ChunkConfig, batch: dict[str, Tensor], step: int, motion_std: float, generator: torch.Generator
+    model: DiT, chunk: ChunkConfig, batch: dict[str, Tensor], step: int, aim: Aim, generator: torch.Generator
 ) -> Tensor:
     """Error of x0 at one step, made as in a call, against a real clip: chunk 0 and chunks from anywhere later."""
     assert model.config.audio is not None
     scene = Scene.of(batch, model.config.audio.window, chunk.frames)
     shown = real_window(scene, chunk, generator)
     made, moved = window_call(model, chunk, scene, shown, step, generator)
-    return x0_loss(made, moved, scene.latents[:, :, shown], batch["weight"][:, shown]) / motion_std**2
-
-
-def x0_loss(made: Tensor, moved: Tensor | None, true: Tensor, weight: Tensor) -> Tensor:
-    """Of x0 as made, and as moved alone, [B, C, F, h, w]; weight [B, F, h, w]. Frame 0 is given and not counted."""
-    loss = weighted_square((made.float() - true)[:, :, 1:], weight[:, 1:])
-    if moved is None:
-        return loss
-    return loss + WARP * weighted_square((moved.float() - true)[:, :, 1:], weight[:, 1:])
+    return aim.loss(made, moved, scene.latents[:, :, shown], batch["weight"][:, shown])
 
 
 def weighted_square(error: Tensor, weight: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from talkingmachines.moving import move
 from talkingmachines.vae.config import TEMPORAL_STRIDE, VAEConfig
 from talkingmachines.vae.layers import ShiftedStack
 
@@ -91,8 +92,12 @@ class Decoder(nn.Module):
         self.up = nn.Conv2d(coarse, 4 * fine, 1)
         self.fine = ShiftedStack(fine, config.decoder_depths[1])
         self.out = nn.Conv2d(fine, values * HALF**2, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+        self.flow = nn.Sequential(
+            nn.Conv2d(fine, fine, 3, padding=1), nn.SiLU(), nn.Conv2d(fine, 2 * TEMPORAL_STRIDE, 3, padding=1)
+        )
+        for silent in (self.out.parameters(), self.flow[2].parameters()):
+            for parameter in silent:
+                nn.init.zeros_(parameter)
 
     def forward(self, latents: Tensor, state: DecoderState | None) -> tuple[Tensor, DecoderState]:
         """[B, C, F, h, w] -> [B, 3, 4F, H, W] and the state for the next call."""
@@ -100,8 +105,18 @@ class Decoder(nn.Module):
         z = latents.movedim(2, 1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         h, coarse = self.coarse(self.coarse_in(z), frames, state.coarse if state else None)
         h, fine = self.fine(F.pixel_shuffle(self.up(h), 2), frames, state.fine if state else None)
-        linear = from_patches(self.linear(z), PATCH, frames)
-        return linear + from_patches(self.out(F.silu(h)), HALF, frames), DecoderState(coarse, fine)
+        h = F.silu(h)
+        drawn = from_patches(self.linear(z), PATCH, frames) + from_patches(self.out(h), HALF, frames)
+        return self._moved(drawn, self.flow(h)), DecoderState(coarse, fine)
+
+    def _moved(self, drawn: Tensor, flow: Tensor) -> Tensor:
+        """drawn [B, 3, 4F, H, W], each place of each frame taken from as far to the right and below as flow says.
+
+        flow: [B * F, 2 * 4, H / 4, W / 4], in pixels.
+        """
+        frames = drawn.movedim(2, 1).flatten(0, 1)
+        moved = move(frames, flow.unflatten(1, (TEMPORAL_STRIDE, 2)).flatten(0, 1), HALF)
+        return moved.squeeze(2).unflatten(0, (len(drawn), -1)).movedim(1, 2)
 
 
 class CausalVAE(nn.Module):
