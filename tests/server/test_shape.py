@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from dataclasses import replace
 
 import av
 import pytest
@@ -27,7 +28,7 @@ SHAPE = HEIGHT, WIDTH = 96, 64
 @pytest.fixture(name="avatar")
 def _avatar():
     torch.manual_seed(0)
-    spec = tiny()
+    spec = replace(tiny(), finds_face=True)
     return Avatar(
         spec, CausalVAE(spec.vae), DiT(spec.dit), torch.device("cpu"), features=random_features(spec), shape=SHAPE
     )

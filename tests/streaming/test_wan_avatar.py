@@ -101,8 +101,8 @@ def looking(monkeypatch: pytest.MonkeyPatch, found: Box | None, spec: Preset | N
         (True, (0.25, 0, 0.75, 0.5), None, (0.25, 0, 0.75, 0.5), "0.25,0.00,0.75,0.50: found in the picture"),
         (True, (0.25, 0, 0.75, 0.5), (0, 0, 1, 1), (0, 0, 1, 1), "0.00,0.00,1.00,1.00: given"),
         (True, None, None, (0.15, 0.1, 0.85, 0.9), "0.15,0.10,0.85,0.90: the preset's"),
-        (False, (0.25, 0, 0.75, 0.5), None, (0.15, 0.1, 0.85, 0.9), "0.15,0.10,0.85,0.90: the preset's"),
-        (False, None, (0.15, 0.1, 0.85, 0.9), (0.15, 0.1, 0.85, 0.9), "0.15,0.10,0.85,0.90: given"),
+        (False, (0.25, 0, 0.75, 0.5), None, (0.15, 0.1, 0.85, 0.9), None),
+        (False, None, (0.15, 0.1, 0.85, 0.9), (0.15, 0.1, 0.85, 0.9), None),
     ],
 )
 def test_where_a_call_listens(
@@ -112,8 +112,9 @@ def test_where_a_call_listens(
     found: Box | None,
     given: Box | None,
     wanted: Box,
-    whose: str,
+    whose: str | None,
 ) -> None:
+    """It is said where there is a choice."""
     caplog.set_level(logging.INFO)
     avatar, boxes = looking(monkeypatch, found, replace(tiny_wan(), finds_face=finds))
     picture = np.zeros((70, 90, 3), np.uint8)
@@ -121,7 +122,7 @@ def test_where_a_call_listens(
     avatar.live(picture, face_box=given).close()
     avatar.generate(picture, sound(640), face_box=given)
     assert boxes == [wanted] * 3
-    assert caplog.text.count(whose) == 3
+    assert caplog.text.count(whose or "face box") == (3 if whose else 0)
 
 
 @pytest.mark.parametrize(
