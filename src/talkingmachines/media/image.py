@@ -39,7 +39,7 @@ def read_image(path: str | Path) -> np.ndarray:
     except Image.UnidentifiedImageError as error:
         raise MediaError(f"{path}: is not a picture that can be read; give a PNG, JPEG or WebP file") from error
     except Image.DecompressionBombError as error:
-        raise _too_large(path, "far more") from error
+        raise _too_large(path, "far too many") from error
     except Exception as error:  # damaged files make Pillow's plugins raise errors of any type
         raise MediaError(f"{path}: is damaged or cut short ({reason(error)}); get an undamaged copy") from error
 
