@@ -32,13 +32,25 @@ def test_calibrated_latents_have_mean_0_power_1_and_equal_steps() -> None:
 
 def test_losses_by_hand() -> None:
     """One frame is off by 0.5: its own error, and the two changes beside it, one of them at a latent border."""
-    true = torch.zeros(1, 3, 9, 4, 4)
+    true = torch.zeros(1, 3, 9, 8, 8)
     made = true.clone()
     made[:, :, 4] = 0.5
     losses = reconstruction_losses(made, true, AutoencoderRecipe(border=3.0))
     torch.testing.assert_close(losses["mse"].item(), 0.25 / 9)
     torch.testing.assert_close(losses["edges"].item(), 0.5 / 9)
     torch.testing.assert_close(losses["motion"].item(), (0.25 * 1 + 0.25 * 3) / 8)
+
+
+def test_spread_counts_motion_inside_latent_frames_that_is_missing_not_which_way_it_goes() -> None:
+    true = torch.zeros(1, 3, 9, 16, 16)
+    true[:, :, 1::2] = 0.2
+    border = torch.zeros_like(true)
+    border[:, :, 1:5] = 0.2
+    losses = [reconstruction_losses(made, true, AutoencoderRecipe()) for made in (true, -true, border)]
+    assert losses[0]["spread"] == losses[1]["spread"] == 0
+    torch.testing.assert_close(losses[2]["spread"].item(), 0.2**2, rtol=0.1, atol=0)
+    weighed = reconstruction_losses(border, true, AutoencoderRecipe(spread=3.0))
+    torch.testing.assert_close(weighed["loss"] - losses[2]["loss"], 3 * losses[2]["spread"])
 
 
 def test_errors_count_more_where_and_when_the_picture_moves() -> None:

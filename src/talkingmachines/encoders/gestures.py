@@ -90,8 +90,9 @@ class Gestures(nn.Module):
 
     low, high, fastest [G]: how far, and how far in a frame, gestures went in training. Drawn ones go no further: each
     goes on from the one before, and after a minute or two nothing would be as it has been seen.
-    starts [S, 2, G]: gestures that tracks began with in training, and how they were moving. A track that begins at
-    rest stays near it: from the first frames on, the model takes it for one of a head that hardly moves.
+    starts [S, 2, G]: gestures of training tracks where they came nearest to a neutral face, as pictures mostly show it,
+    and how they were moving there. A track that begins at rest stays near it: from the first frames on, the model takes
+    it for one of a head that hardly moves.
     """
 
     low: Tensor
@@ -114,11 +115,13 @@ class Gestures(nn.Module):
     def measure(self, tracks: Tensor) -> None:
         """Set low, high, fastest and starts by tracks [B, T, G], B >= S."""
         everywhere = tracks.flatten(0, 1)
+        nearest = tracks[:_STARTS, :-1].square().sum(2).argmin(1)
         self.low.copy_(everywhere.quantile(_RARE, 0))
         self.high.copy_(everywhere.quantile(1 - _RARE, 0))
         self.fastest.copy_(_HASTE * tracks.diff(dim=1).abs().flatten(0, 1).quantile(1 - _RARE, 0))
-        first, second = tracks[:_STARTS, :2].unbind(1)
-        self.starts.copy_(torch.stack([first, second - first], 1))
+        clips = torch.arange(_STARTS, device=tracks.device)
+        first = tracks[clips, nearest]
+        self.starts.copy_(torch.stack([first, tracks[clips, nearest + 1] - first], 1))
 
     def forward(
         self, heard: Tensor, last: Tensor, before: Tensor, memory: Tensor | None, noise: Tensor

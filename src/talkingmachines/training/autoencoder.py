@@ -9,9 +9,12 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from talkingmachines.vae.config import TEMPORAL_STRIDE
-from talkingmachines.vae.model import CausalVAE
+from talkingmachines.vae.model import PATCH, CausalVAE
 from talkingmachines.vae.pca import start_from_pca
 from talkingmachines.vae.pixels import to_pixels, to_unit
+
+_LEAST_MOVED = 1e-5
+"""Mean square, less than half a grey level: where nothing moves the root has no slope."""
 
 
 @dataclass(frozen=True)
@@ -28,21 +31,31 @@ class AutoencoderRecipe:
     motion: float = 0.5
     border: float = 3.0
     moving: float = 10.0
+    spread: float = 0.0
     latent_penalty: float = 1e-4
 
 
 def reconstruction_losses(made: Tensor, true: Tensor, recipe: AutoencoderRecipe) -> dict[str, Tensor]:
     """made, true: [B, 3, 1 + 4n, H, W] -> loss, and of what: mse, weighted (mse with `moving`), edges (mean
-    absolute), motion; and psnr."""
+    absolute), motion, spread; and psnr."""
     error = made - true
     weighted = (1 + recipe.moving * movement(true)) * error.square()
     change = error.diff(dim=2).square().mean(dim=(0, 1, 3, 4))
     weight = torch.ones_like(change)
     weight[::TEMPORAL_STRIDE] = recipe.border
     mse, weighted, edges, motion = error.square().mean(), weighted.mean(), error.abs().mean(), (weight * change).mean()
-    loss = weighted + recipe.edges * edges + recipe.motion * motion
-    parts = {"mse": mse, "weighted": weighted, "edges": edges, "motion": motion, "psnr": -10 * (mse / 4).log10()}
+    spread = (moved_inside(made) - moved_inside(true)).square().mean()
+    loss = weighted + recipe.edges * edges + recipe.motion * motion + recipe.spread * spread
+    parts = {"mse": mse, "weighted": weighted, "edges": edges, "motion": motion, "spread": spread}
+    parts["psnr"] = -10 * (mse / 4).log10()
     return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
+
+
+def moved_inside(video: Tensor) -> Tensor:
+    """[B, 3, 1 + 4n, H, W] -> [B, n, H / 8, W / 8]: root mean square of what changes from frame to frame inside each
+    latent frame, in each patch. Of pictures of half the size: grain that comes and goes is not motion."""
+    inside = F.avg_pool3d(video, (1, 2, 2)).diff(dim=2).unflatten(2, (-1, TEMPORAL_STRIDE))[:, :, :, 1:]
+    return (F.avg_pool2d(inside.square().mean(dim=(1, 3)), PATCH // 2) + _LEAST_MOVED).sqrt()
 
 
 def movement(video: Tensor) -> Tensor:
