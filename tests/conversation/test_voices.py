@@ -2,6 +2,7 @@
 
 import asyncio
 import builtins
+import re
 import sys
 import threading
 import time
@@ -190,7 +191,8 @@ def test_sentences_are_spoken_at_the_voices_own_rate() -> None:
 
     def speak(text: str, name: str):
         spoken.append(text)
-        return np.full(2205, 0.5, np.float32), 22050
+        for _ in range(2):
+            yield np.full(2205, 0.5, np.float32), 22050
 
     async def play(worker) -> None:
         await worker.queue_frame(TTSSpeakFrame("**Hello** there."))
@@ -198,7 +200,39 @@ def test_sentences_are_spoken_at_the_voices_own_rate() -> None:
 
     seen, _ = asyncio.run(run_pipeline([LocalSpeech(speak, "test", "plain")], play))
     assert spoken == ["Hello there."]
-    assert (seen.of(TTSAudioRawFrame)[0].sample_rate, seen.of(TTSAudioRawFrame)[0].num_frames) == (22050, 2205)
+    assert [(frame.sample_rate, frame.num_frames) for frame in seen.of(TTSAudioRawFrame)[:2]] == [(22050, 2205)] * 2
+
+
+def test_a_voice_that_fails_in_a_sentence_is_reported_and_the_call_goes_on() -> None:
+    def speak(text: str, name: str):
+        yield np.full(2205, 0.5, np.float32), 22050
+        raise RuntimeError("hoarse")
+
+    async def play(worker) -> None:
+        await worker.queue_frame(TTSSpeakFrame("Hello there."))
+
+    seen, errors = asyncio.run(run_pipeline([LocalSpeech(speak, "test", "plain")], play))
+    assert seen.of(TTSAudioRawFrame)[0].num_frames == 2205 and errors == ["the voice failed: hoarse"]
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("Yes. " * 30, "Yes. " * 12),
+        ("one " * 30 + "end. And another sentence.", "one " * 30 + "end."),
+        ("one " * 30 + "or 4.5 of them. More.", "one " * 30 + "or 4.5 of them."),
+        ("Short. And good.", "Short. And good."),
+    ],
+)
+def test_an_answer_that_is_long_enough_ends_with_its_sentence(written: str, said: str) -> None:
+    class Server:
+        def handle_chat_completions(self, request, receive) -> None:
+            for piece in re.findall(r" ?[^ .]+|\.", written):
+                if receive({"choices": [{"delta": {"content": piece}}]}):
+                    break
+
+    stopped = threading.Event()
+    assert "".join(language._answer(Server(), [], stopped)) == said.strip() and stopped.is_set()
 
 
 def test_eliza_always_answers() -> None:
@@ -209,7 +243,7 @@ def test_eliza_always_answers() -> None:
 
 
 def test_espeak_speaks() -> None:
-    samples, rate = load_espeak()("One sentence.", "no such voice")
+    ((samples, rate),) = load_espeak()("One sentence.", "no such voice")
     assert 0.3 < len(samples) / rate < 3 and np.abs(samples).max() > 0.05
 
 
@@ -222,7 +256,8 @@ def test_the_whole_local_voice_understands_itself() -> None:
     hearing, recognise = first_that_works("recognition", RECOGNISERS)
 
     def heard(text: str) -> str:
-        samples, rate = speak(text, "plain")
+        pieces = list(speak(text, "plain"))
+        samples, rate = np.concatenate([piece for piece, _ in pieces]), pieces[0][1]
         wanted = np.interp(np.arange(0, len(samples), rate / 16000), np.arange(len(samples)), samples)
         return recognise(wanted.astype(np.float32))
 

@@ -21,8 +21,8 @@ MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _CONTEXT = 2048
 
 _ENOUGH, _LONGEST = 24, 72
-"""Tokens of an answer: after so many the sentence at hand is the last, and after so many it is cut, some 20 s of speech. A
-model of this size goes on for ever."""
+"""Tokens of an answer: after so many the sentence at hand is the last; after so many it is cut, some 20 s of speech.
+A model of this size goes on for ever."""
 
 _WRITING = {"stream": True, "max_tokens": _LONGEST, "temperature": 0.4, "repeat_penalty": 1.15, "repeat_last_n": 256}
 """Without the penalty it says the same sentence until the end."""
@@ -33,7 +33,7 @@ _REMEMBERED = 8
 """Messages besides the system's. A model of this size follows no longer ones."""
 
 _REUSED = 16
-"""Tokens in a row that are kept when earlier messages are forgotten. Else all that is remembered is read again: 1.3 s."""
+"""Tokens in a row that are kept when earlier messages are forgotten. Else all the others are read again: 1.3 s."""
 
 
 def load_smollm2() -> Reply:

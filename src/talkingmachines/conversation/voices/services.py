@@ -1,7 +1,7 @@
 """Models that run here as Pipecat's services. Nothing of them runs on the event loop."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import numpy as np
@@ -113,7 +113,7 @@ def _messages(context: LLMContext) -> list[Message]:
 
 
 class LocalSpeech(TTSService):
-    """A sentence as sound, at whatever rate the voice has."""
+    """A sentence as sound, bit by bit, at whatever rate the voice has."""
 
     def __init__(self, speak: Speak, name: str, voice: str) -> None:
         super().__init__(
@@ -126,16 +126,17 @@ class LocalSpeech(TTSService):
 
     async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[Frame | None, None]:
         try:
-            samples, rate = await asyncio.to_thread(self._say, text)
+            async for samples, rate in stream(lambda _: self._say(text)):
+                await self.stop_ttfb_metrics()
+                yield TTSAudioRawFrame(to_bytes(samples), rate, 1, context_id=context_id)
         except Exception as error:
             logger.error("the voice cannot say {!r}: {}", text, error)
             yield ErrorFrame(f"the voice failed: {error}")
-            return
         finally:
             await self.stop_ttfb_metrics()
-        yield TTSAudioRawFrame(to_bytes(samples), rate, 1, context_id=context_id)
 
-    def _say(self, text: str) -> tuple[np.ndarray, int]:
-        if not any(letter.isalnum() for letter in text):
-            return np.zeros(SAMPLE_RATE // 5, np.float32), SAMPLE_RATE
-        return self._speak(text, self._voice)
+    def _say(self, text: str) -> Iterator[tuple[np.ndarray, int]]:
+        if any(letter.isalnum() for letter in text):
+            yield from self._speak(text, self._voice)
+        else:
+            yield np.zeros(SAMPLE_RATE // 5, np.float32), SAMPLE_RATE
