@@ -115,7 +115,7 @@ def _packages() -> Iterator[None]:
 
 
 def _leave_a_core() -> None:
-    """For hearing, thinking, speaking and the browser: pictures made on all cores wait for the one that is disturbed."""
+    """For hearing, thinking, speaking and the browser. Pictures made on all cores wait for the one that is taken."""
     import torch
 
     torch.set_num_threads(max(1, torch.get_num_threads() - 1))
