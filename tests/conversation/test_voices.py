@@ -6,17 +6,19 @@ import re
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from call_parts import run_pipeline
 from loguru import logger
-from pipecat.frames.frames import LLMContextFrame, LLMTextFrame, TTSAudioRawFrame, TTSSpeakFrame
+from pipecat.frames.frames import AggregatedTextFrame, LLMContextFrame, TTSAudioRawFrame, TTSSpeakFrame
 from pipecat.processors.aggregators.llm_context import LLMContext
 
 from talkingmachines.conversation.options import CallOptions
 from talkingmachines.conversation.persona import Persona
 from talkingmachines.conversation.voices import VOICES, build_voice, fallback, language
+from talkingmachines.conversation.voices.clauses import clauses
 from talkingmachines.conversation.voices.fallback import Candidate, first_that_works
 from talkingmachines.conversation.voices.language import REPLIERS, load_eliza
 from talkingmachines.conversation.voices.recognition import RECOGNISERS
@@ -157,12 +159,12 @@ def test_an_error_on_the_thread_comes_out() -> None:
         asyncio.run(take())
 
 
-def test_a_local_model_answers_bit_by_bit() -> None:
+def test_a_local_model_answers_part_by_part() -> None:
     heard: list = []
 
     def reply(messages, stopped):
         heard.extend(messages)
-        yield from ("Fine, ", "thanks.")
+        yield from ("Fine, ", "so far ", "at least, ", "thanks.")
 
     context = LLMContext([{"role": "user", "content": "How are you?"}])
 
@@ -170,7 +172,10 @@ def test_a_local_model_answers_bit_by_bit() -> None:
         await worker.queue_frame(LLMContextFrame(context))
 
     seen, errors = asyncio.run(run_pipeline([LocalLanguage(reply, "test", "You are Ada.")], play))
-    assert [frame.text for frame in seen.of(LLMTextFrame)] == ["Fine, ", "thanks."] and not errors
+    assert [frame.text for frame in seen.of(AggregatedTextFrame)] == [
+        "Fine, so far at least,",
+        "thanks.",
+    ] and not errors
     assert heard == [{"role": "system", "content": "You are Ada."}, {"role": "user", "content": "How are you?"}]
 
 
@@ -213,6 +218,20 @@ def test_a_voice_that_fails_in_a_sentence_is_reported_and_the_call_goes_on() -> 
 
     seen, errors = asyncio.run(run_pipeline([LocalSpeech(speak, "test", "plain")], play))
     assert seen.of(TTSAudioRawFrame)[0].num_frames == 2205 and errors == ["the voice failed: hoarse"]
+
+
+@pytest.mark.parametrize(
+    ("written", "parts"),
+    [
+        ("Yes, of course, I do. It rains a lot, here.", ["Yes, of course,", "I do.", "It rains a lot, here."]),
+        ("About 4.5 billion, I think.", ["About 4.5 billion,", "I think."]),
+        ('He said "Go home now!" and left. Then more', ['He said "Go home now!"', "and left.", "Then more"]),
+        ("No.", ["No."]),
+        ("  \n", []),
+    ],
+)
+def test_an_answer_is_cut_where_a_voice_can_pause(written: str, parts: list[str]) -> None:
+    assert list(clauses([written])) == parts == list(clauses(written)), "whole, and letter by letter"
 
 
 @pytest.mark.parametrize(
@@ -268,6 +287,19 @@ def test_the_whole_local_voice_understands_itself() -> None:
     question = [{"role": "system", "content": "Answer in one short sentence."}, {"role": "user", "content": text}]
     assert thinking == "SmolLM2-135M" and "paris" in "".join(reply(question, threading.Event())).lower()
     assert len("".join(reply(question, _already_stopped()))) < 40
+
+
+@pytest.mark.slow
+def test_a_long_conversation_takes_no_more_memory() -> None:
+    """llama.cpp would keep what it has read of every earlier prompt: 1 GB in half an hour of talk."""
+    pytest.importorskip("xllamacpp")
+    reply = language.load_smollm2()
+    messages, used = [{"role": "system", "content": "You are Ada."}], []
+    for number in range(24):
+        messages.append({"role": "user", "content": f"Tell me a story about the number {number}, please."})
+        messages.append({"role": "assistant", "content": "".join(reply(messages, threading.Event()))})
+        used.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6)
+    assert used[-1] - used[7] < 40, used
 
 
 def _already_stopped() -> threading.Event:

@@ -46,7 +46,7 @@ def load_smollm2() -> Reply:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(Path(home.origin).parent / MODEL)
     parameters.n_ctx, parameters.n_parallel, parameters.verbosity = _CONTEXT, 1, -1
-    parameters.n_cache_reuse = _REUSED
+    parameters.n_cache_reuse, parameters.cache_ram_mib = _REUSED, 0
     # Two threads write no faster, and the pictures need a core.
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
     # The library opens a port on loopback that we have no use for: nobody else knows the key to it.

@@ -28,7 +28,7 @@ _PAD, _START, _END = "_", "^", "$"
 _CHANNELS = 192
 _PUNCTUATION = frozenset(",.;:?!")
 
-_PIECE = 40
+_PIECE = 44
 """Frames, about half a second, of the first piece of a sentence that is spoken in pieces."""
 
 _SEEN = 10
