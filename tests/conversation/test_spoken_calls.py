@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -118,9 +118,9 @@ def models(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Models that recognise one thing and beep. Returns what was spoken."""
     spoken: list[str] = []
 
-    def speak(text: str, name: str) -> tuple[np.ndarray, int]:
+    def speak(text: str, name: str) -> Iterator[tuple[np.ndarray, int]]:
         spoken.append(text)
-        return np.full(6000, 0.3, np.float32), 20000
+        yield np.full(6000, 0.3, np.float32), 20000
 
     loaded = {"whisper tiny.en": lambda samples: "What is the capital of France?", "joe": speak}
     monkeypatch.setattr(fallback, "_loaded", loaded)

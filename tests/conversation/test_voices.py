@@ -2,20 +2,23 @@
 
 import asyncio
 import builtins
+import re
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from call_parts import run_pipeline
 from loguru import logger
-from pipecat.frames.frames import LLMContextFrame, LLMTextFrame, TTSAudioRawFrame, TTSSpeakFrame
+from pipecat.frames.frames import AggregatedTextFrame, LLMContextFrame, TTSAudioRawFrame, TTSSpeakFrame
 from pipecat.processors.aggregators.llm_context import LLMContext
 
 from talkingmachines.conversation.options import CallOptions
 from talkingmachines.conversation.persona import Persona
 from talkingmachines.conversation.voices import VOICES, build_voice, fallback, language
+from talkingmachines.conversation.voices.clauses import clauses
 from talkingmachines.conversation.voices.fallback import Candidate, first_that_works
 from talkingmachines.conversation.voices.language import REPLIERS, load_eliza
 from talkingmachines.conversation.voices.recognition import RECOGNISERS
@@ -156,12 +159,12 @@ def test_an_error_on_the_thread_comes_out() -> None:
         asyncio.run(take())
 
 
-def test_a_local_model_answers_bit_by_bit() -> None:
+def test_a_local_model_answers_part_by_part() -> None:
     heard: list = []
 
     def reply(messages, stopped):
         heard.extend(messages)
-        yield from ("Fine, ", "thanks.")
+        yield from ("Fine, ", "so far ", "at least, ", "thanks.")
 
     context = LLMContext([{"role": "user", "content": "How are you?"}])
 
@@ -169,7 +172,10 @@ def test_a_local_model_answers_bit_by_bit() -> None:
         await worker.queue_frame(LLMContextFrame(context))
 
     seen, errors = asyncio.run(run_pipeline([LocalLanguage(reply, "test", "You are Ada.")], play))
-    assert [frame.text for frame in seen.of(LLMTextFrame)] == ["Fine, ", "thanks."] and not errors
+    assert [frame.text for frame in seen.of(AggregatedTextFrame)] == [
+        "Fine, so far at least,",
+        "thanks.",
+    ] and not errors
     assert heard == [{"role": "system", "content": "You are Ada."}, {"role": "user", "content": "How are you?"}]
 
 
@@ -190,7 +196,8 @@ def test_sentences_are_spoken_at_the_voices_own_rate() -> None:
 
     def speak(text: str, name: str):
         spoken.append(text)
-        return np.full(2205, 0.5, np.float32), 22050
+        for _ in range(2):
+            yield np.full(2205, 0.5, np.float32), 22050
 
     async def play(worker) -> None:
         await worker.queue_frame(TTSSpeakFrame("**Hello** there."))
@@ -198,7 +205,53 @@ def test_sentences_are_spoken_at_the_voices_own_rate() -> None:
 
     seen, _ = asyncio.run(run_pipeline([LocalSpeech(speak, "test", "plain")], play))
     assert spoken == ["Hello there."]
-    assert (seen.of(TTSAudioRawFrame)[0].sample_rate, seen.of(TTSAudioRawFrame)[0].num_frames) == (22050, 2205)
+    assert [(frame.sample_rate, frame.num_frames) for frame in seen.of(TTSAudioRawFrame)[:2]] == [(22050, 2205)] * 2
+
+
+def test_a_voice_that_fails_in_a_sentence_is_reported_and_the_call_goes_on() -> None:
+    def speak(text: str, name: str):
+        yield np.full(2205, 0.5, np.float32), 22050
+        raise RuntimeError("hoarse")
+
+    async def play(worker) -> None:
+        await worker.queue_frame(TTSSpeakFrame("Hello there."))
+
+    seen, errors = asyncio.run(run_pipeline([LocalSpeech(speak, "test", "plain")], play))
+    assert seen.of(TTSAudioRawFrame)[0].num_frames == 2205 and errors == ["the voice failed: hoarse"]
+
+
+@pytest.mark.parametrize(
+    ("written", "parts"),
+    [
+        ("Yes, of course, I do. It rains a lot, here.", ["Yes, of course,", "I do.", "It rains a lot, here."]),
+        ("About 4.5 billion, I think.", ["About 4.5 billion,", "I think."]),
+        ('He said "Go home now!" and left. Then more', ['He said "Go home now!"', "and left.", "Then more"]),
+        ("No.", ["No."]),
+        ("  \n", []),
+    ],
+)
+def test_an_answer_is_cut_where_a_voice_can_pause(written: str, parts: list[str]) -> None:
+    assert list(clauses([written])) == parts == list(clauses(written)), "whole, and letter by letter"
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("Yes. " * 30, "Yes. " * 12),
+        ("one " * 30 + "end. And another sentence.", "one " * 30 + "end."),
+        ("one " * 30 + "or 4.5 of them. More.", "one " * 30 + "or 4.5 of them."),
+        ("Short. And good.", "Short. And good."),
+    ],
+)
+def test_an_answer_that_is_long_enough_ends_with_its_sentence(written: str, said: str) -> None:
+    class Server:
+        def handle_chat_completions(self, request, receive) -> None:
+            for piece in re.findall(r" ?[^ .]+|\.", written):
+                if receive({"choices": [{"delta": {"content": piece}}]}):
+                    break
+
+    stopped = threading.Event()
+    assert "".join(language._answer(Server(), [], stopped)) == said.strip() and stopped.is_set()
 
 
 def test_eliza_always_answers() -> None:
@@ -209,7 +262,7 @@ def test_eliza_always_answers() -> None:
 
 
 def test_espeak_speaks() -> None:
-    samples, rate = load_espeak()("One sentence.", "no such voice")
+    ((samples, rate),) = load_espeak()("One sentence.", "no such voice")
     assert 0.3 < len(samples) / rate < 3 and np.abs(samples).max() > 0.05
 
 
@@ -222,7 +275,8 @@ def test_the_whole_local_voice_understands_itself() -> None:
     hearing, recognise = first_that_works("recognition", RECOGNISERS)
 
     def heard(text: str) -> str:
-        samples, rate = speak(text, "plain")
+        pieces = list(speak(text, "plain"))
+        samples, rate = np.concatenate([piece for piece, _ in pieces]), pieces[0][1]
         wanted = np.interp(np.arange(0, len(samples), rate / 16000), np.arange(len(samples)), samples)
         return recognise(wanted.astype(np.float32))
 
@@ -233,6 +287,19 @@ def test_the_whole_local_voice_understands_itself() -> None:
     question = [{"role": "system", "content": "Answer in one short sentence."}, {"role": "user", "content": text}]
     assert thinking == "SmolLM2-135M" and "paris" in "".join(reply(question, threading.Event())).lower()
     assert len("".join(reply(question, _already_stopped()))) < 40
+
+
+@pytest.mark.slow
+def test_a_long_conversation_takes_no_more_memory() -> None:
+    """llama.cpp would keep what it has read of every earlier prompt: 1 GB in half an hour of talk."""
+    pytest.importorskip("xllamacpp")
+    reply = language.load_smollm2()
+    messages, used = [{"role": "system", "content": "You are Ada."}], []
+    for number in range(24):
+        messages.append({"role": "user", "content": f"Tell me a story about the number {number}, please."})
+        messages.append({"role": "assistant", "content": "".join(reply(messages, threading.Event()))})
+        used.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6)
+    assert used[-1] - used[7] < 40, used
 
 
 def _already_stopped() -> threading.Event:

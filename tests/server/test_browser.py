@@ -322,11 +322,11 @@ def test_the_page_over_a_real_line(tmp_path):
 
 
 @contextlib.contextmanager
-def called(*options):
-    """The link of `talkingmachines call`, and its process."""
+def called(*options, stderr=None):
+    """The link of `talkingmachines call`, and its process. stderr: a file for its log."""
     program = str(Path(sys.executable).with_name("talkingmachines"))
     command = [program, "call", "--port", "0", *options]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
     try:
         link = next((line.strip() for line in server.stdout if line.strip()), None)
         if link is None:

@@ -82,6 +82,7 @@ def call(
         from talkingmachines.server.webrtc import WebRTCSignalling
     with listener, Console(stderr=True).status(f"loading {options.preset}") as status:
         avatar = options.load(device)
+        _leave_a_core()
         if box is not None:
             avatar.preset.check_box(box)
         if max_calls is None:
@@ -111,6 +112,13 @@ def _packages() -> Iterator[None]:
         raise MissingPackageError(
             f"a call needs the package {error.name}; run: pip install 'talkingmachines[call]'"
         ) from error
+
+
+def _leave_a_core() -> None:
+    """For hearing, thinking, speaking and the browser. Pictures made on all cores wait for the one that is taken."""
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() - 1))
 
 
 def _prepare(options: "CallOptions") -> None:

@@ -6,7 +6,9 @@ takes the 640 samples of sound that belong to it along, so picture and sound can
 A chunk is begun as late as it can be so that its frames are there in time, and earlier only if there is speech for
 all of it. So little is made in advance: at most a chunk besides the one that plays. Speech that comes as it is spoken
 leaves between L and L + one chunk after it came, where L is how long a chunk takes to make, and MARGIN and JITTER.
-Speech that comes faster, from its second chunk on, waits only for what is before it.
+Speech that comes faster, from its second chunk on, waits only for what is before it. While speech waits to begin, the
+frames of silence before it go by twice as fast, as far as its first chunk can be there then: nobody sees it, and an
+answer comes up to a third of a second sooner.
 
 Where a chunk takes longer than it plays, pictures are lost and speech goes on: what would have to wait for the next
 chunk is played without a picture, and the chunk is made for what comes after.
@@ -65,14 +67,15 @@ class Make:
 @dataclass
 class LiveCounts:
     """What happened so far. frames: played; late: those among them that were not there at their time; dropped:
-    made for speech that was interrupted; skipped: slots that had no picture; filled: samples of silence put where
-    speech was lacking.
+    made for speech that was interrupted; skipped: slots that had no picture; hurried: frames of silence that took half
+    a slot; filled: samples of silence put where speech was lacking.
     """
 
     frames: int = 0
     late: int = 0
     dropped: int = 0
     skipped: int = 0
+    hurried: int = 0
     filled: int = 0
 
 
@@ -195,6 +198,8 @@ class Pacer:
         if at is None or now < at - _TICK:
             return None
         frame = self._ready.popleft()
+        if not frame.spoken and self._hurries(now):
+            self.counts.hurried += 1
         self.counts.frames += frame.pixels is not None
         self._until = (max(self._until, now) if frame.spoken else now) + 1 / FPS
         return LiveFrame(frame.pixels, frame.slot / FPS, frame.speech, frame.spoken, self._cuts)
@@ -248,6 +253,20 @@ class Pacer:
             return -math.inf
         return self._due(self._slot) - self._took - MARGIN
 
+    def _hurries(self, now: float) -> bool:
+        """Whether speech waits behind the frames of silence, and loses nothing if those are over sooner."""
+        waits = self._speech.count >= self.chunk * SAMPLES_PER_FRAME
+        if any(frame.spoken for frame in self._ready):
+            return waits  # and so the next chunk need not wait for what is being said just now
+        ahead, there = len(self._ready), now + self._took
+        if self._making:
+            there = self._making.since + self._took
+            if not self._making.spoken.any():
+                ahead, there = ahead + len(self._making.spoken), there + self._took
+            else:
+                waits = True
+        return waits and now + ahead / FPS > there + MARGIN
+
     def _go_on_without_pictures(self, now: float) -> None:
         """Of the speech that waits, what is due before a chunk that is begun now can be there; the chunk stays full."""
         there = max(self._until, now) + len(self._ready) / FPS
@@ -275,7 +294,7 @@ class Pacer:
 
     def _due(self, slot: int) -> float:
         assert self._began is not None
-        return self._began + slot / FPS
+        return self._began + (slot - self.counts.hurried / 2) / FPS
 
     def _samples_wanted(self) -> int:
         """Of the next chunk to be begun."""

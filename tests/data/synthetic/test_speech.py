@@ -87,6 +87,15 @@ def test_pseudo_speakers_differ_in_pitch() -> None:
     assert centre("joe:small") > 1.2 * centre("joe:deep")
 
 
+def test_in_pieces_it_says_the_same() -> None:
+    text = "The quick brown fox jumps over the lazy dog, and then it goes home."
+    whole, rate, _ = voices_piper.speak(text, "deep", np.random.default_rng(0))
+    pieces = list(voices_piper.speak_in_pieces(text, "deep", np.random.default_rng(0)))
+    assert len(pieces) > 2 and {each for _, each in pieces} == {rate}
+    assert len(pieces[0][0]) < 0.6 * rate, "nobody waits long for the first"
+    np.testing.assert_allclose(np.concatenate([piece for piece, _ in pieces]), whole, atol=1e-5)
+
+
 @pytest.mark.parametrize("voice", SOME_VOICES)
 def test_speech_has_the_agreed_level(voice: str) -> None:
     levels = loudness(synthesise(TEXT, voice, np.random.default_rng(0)).samples)

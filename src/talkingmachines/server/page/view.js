@@ -113,8 +113,12 @@ export const captions = {
 };
 
 const EDGE = 0.06; // of the picture's width or height
+const SHIFTS = [[1, 0], [-1, 0], [0, 1], [0, -1]]; // pixels; drawn over itself by these, a picture is blurred
 
-/** The edges of the picture, drawn out and out of focus, fill what it leaves of the window. A few pixels: it costs nothing. */
+/**
+ * The edges of the picture, drawn out and out of focus, fill what it leaves of the window. A few pixels: it costs nothing.
+ * Nor may it have a filter in CSS: without a graphics card that takes half a core, for every picture of the call anew.
+ */
 export function glow() {
   const source = document.body.classList.contains("live") && $("face").videoWidth ? $("face") : $("still");
   const width = source.videoWidth || source.naturalWidth;
@@ -128,6 +132,9 @@ export function glow() {
     canvas.drawImage(source, 0, 0, width, height * EDGE, 0, 0, 24, 11);
     canvas.drawImage(source, 0, height * (1 - EDGE), width, height * EDGE, 0, 11, 24, 13);
   }
+  canvas.globalAlpha = 0.5;
+  for (const [x, y] of [...SHIFTS, ...SHIFTS]) canvas.drawImage($("glow"), x, y);
+  canvas.globalAlpha = 1;
 }
 
 export function timer(began) {
