@@ -53,9 +53,9 @@ def reconstruction_losses(made: Tensor, true: Tensor, recipe: AutoencoderRecipe)
 
 def moved_inside(video: Tensor) -> Tensor:
     """[B, 3, 1 + 4n, H, W] -> [B, n, H / 8, W / 8]: root mean square of what changes from frame to frame inside each
-    latent frame, in each patch. Of pictures of half the size: grain that comes and goes is not motion."""
-    inside = F.avg_pool3d(video, (1, 2, 2)).diff(dim=2).unflatten(2, (-1, TEMPORAL_STRIDE))[:, :, :, 1:]
-    return (F.avg_pool2d(inside.square().mean(dim=(1, 3)), PATCH // 2) + _LEAST_MOVED).sqrt()
+    latent frame, in each patch."""
+    inside = video.diff(dim=2).unflatten(2, (-1, TEMPORAL_STRIDE))[:, :, :, 1:]
+    return (F.avg_pool2d(inside.square().mean(dim=(1, 3)), PATCH) + _LEAST_MOVED).sqrt()
 
 
 def movement(video: Tensor) -> Tensor:
