@@ -85,7 +85,6 @@ ROWS = {
     "start-one-step": Row("the start, 1 step", steps=1, trained=False),
     "start-four-steps": Row("the start, 4 steps", steps=4, trained=False),
     "no-matching": Row("as with DMD, at weight 0", own=0.75, dmd=0.0),
-    "matching-guided": Row("with DMD, guidance 2.5", own=0.75, dmd=1.0, guidance=2.5),
 }
 """The most important first."""
 
