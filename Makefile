@@ -30,8 +30,8 @@ demo: $(VENV)/.installed
 	$(BIN)/talkingmachines demo --out out/demo.mp4
 
 lint: $(VENV)/.installed
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests studies
+	$(BIN)/ruff format --check src tests studies
 	$(BIN)/mypy
 
 test: $(VENV)/.livekit lint
