@@ -226,6 +226,7 @@ def test_a_voice_that_fails_in_a_sentence_is_reported_and_the_call_goes_on() -> 
         ("Yes, of course, I do. It rains a lot, here.", ["Yes, of course,", "I do.", "It rains a lot, here."]),
         ("About 4.5 billion, I think.", ["About 4.5 billion,", "I think."]),
         ('He said "Go home now!" and left. Then more', ['He said "Go home now!"', "and left.", "Then more"]),
+        ("The moon is a rock that goes around. Yes.", ["The moon is a rock", "that goes around.", "Yes."]),
         ("No.", ["No."]),
         ("  \n", []),
     ],

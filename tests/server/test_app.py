@@ -159,7 +159,7 @@ def test_off_loopback_a_token_is_demanded():
 def test_the_link():
     assert ServerConfig(port=80).link == "http://localhost:80/" and ServerConfig().token is None
     away = ServerConfig("0.0.0.0", 80)
-    assert away.token and away.link == f"http://0.0.0.0:80/#token={away.token}"
+    assert away.token and away.link == f"http://localhost:80/#token={away.token}", "one that opens"
     assert ServerConfig("0.0.0.0").token != away.token
     proxied = ServerConfig(public_url="https://call.example.org/")
     assert proxied.link == f"https://call.example.org/#token={proxied.token}"

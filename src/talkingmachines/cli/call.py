@@ -16,13 +16,18 @@ from rich.console import Console
 from talkingmachines.cli.avatar_options import AvatarOptions, FaceBoxOption, read_face_box, takes_avatar_options
 from talkingmachines.cli.console import measured_calls
 from talkingmachines.errors import ConfigError, MediaError, MissingPackageError
-from talkingmachines.media.files import readable_file, reason
+from talkingmachines.media.files import reason
 
 if TYPE_CHECKING:
     from talkingmachines.conversation.options import CallOptions
 
 KEYS = {"openai-realtime": "OPENAI_API_KEY", "gemini-live": "GOOGLE_API_KEY"}
 ICE_SERVERS = "TALKINGMACHINES_ICE_SERVERS"
+
+ELSEWHERE = """
+  From other machines: the same, with this one's address in place of localhost. But browsers give their microphone only
+  to pages from localhost or over https: put it behind TLS and say --public-url https://..., or forward the port by ssh.
+"""
 
 
 class Voice(StrEnum):
@@ -100,7 +105,8 @@ def call(
             voice.value,
         )
         status.stop()
-        serve(app, listener, lambda: print(f"\n  {config.link}\n", flush=True))
+        more = ELSEWHERE if config.is_everywhere and not public_url else ""
+        serve(app, listener, lambda: print(f"\n  {config.link}\n{more}", flush=True))
 
 
 @contextlib.contextmanager
@@ -153,7 +159,10 @@ def _ice_servers() -> "tuple[dict[str, object], ...]":
 
 
 def _read(path: Path) -> bytes:
+    from talkingmachines.media.image import read_image
+
+    read_image(path)  # what is no picture is said now, and by its name
     try:
-        return readable_file(path, "a picture (PNG, JPEG, WebP, ...)").read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise MediaError(f"{path}: cannot be read ({reason(error)})") from error

@@ -52,9 +52,14 @@ class ServerConfig:
         return self.public_url is None and is_loopback(self.host)
 
     @property
+    def is_everywhere(self) -> bool:
+        """Whether it listens on all addresses of this machine; "0.0.0.0" itself is none that a browser can open."""
+        return self.host in ("0.0.0.0", "::")
+
+    @property
     def link(self) -> str:
         """What the user opens. The token is behind a #: browsers send that to no server, so it is in no log."""
-        host = "localhost" if self.host in ("127.0.0.1", "::1") else self.host
+        host = "localhost" if self.host in ("127.0.0.1", "::1") or self.is_everywhere else self.host
         host = f"[{host}]" if ":" in host else host
         base = (self.public_url or f"http://{host}:{self.port}").rstrip("/") + "/"
         return f"{base}#token={self.token}" if self.token else base

@@ -7,7 +7,7 @@ _LEAST = 12
 """Characters of the first part: as long as they are being said, the next has time to be made."""
 
 _SENTENCE = re.compile(r"[.!?]['\")]*\s")
-_CLAUSE = re.compile(r"[.!?,;:]['\")]*\s")
+_CLAUSE = re.compile(r"[.!?,;:]['\")]*\s|\s(?=(and|but|or|because|which|that|when|where|who|while|if|so)\s)")
 
 
 def clauses(pieces: Iterable[str]) -> Iterator[str]:

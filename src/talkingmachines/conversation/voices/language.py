@@ -24,8 +24,16 @@ _ENOUGH, _LONGEST = 24, 72
 """Tokens of an answer: after so many the sentence at hand is the last; after so many it is cut, some 20 s of speech.
 A model of this size goes on for ever."""
 
-_WRITING = {"stream": True, "max_tokens": _LONGEST, "temperature": 0.4, "repeat_penalty": 1.15, "repeat_last_n": 256}
-"""Without the penalty it says the same sentence until the end."""
+_WRITING = {
+    "stream": True,
+    "max_tokens": _LONGEST,
+    "temperature": 0.4,
+    "dry_multiplier": 0.8,
+    "dry_allowed_length": 2,
+    "dry_penalty_last_n": 512,
+}
+"""DRY is a penalty for words said in the same order before: without it a sentence is said again and again. A penalty for
+single words makes it answer in French, where those of the question are not used up."""
 
 _ENDS = (".", "!", "?")
 
