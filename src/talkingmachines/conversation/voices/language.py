@@ -32,8 +32,8 @@ _WRITING = {
     "dry_allowed_length": 2,
     "dry_penalty_last_n": 512,
 }
-"""DRY is a penalty for words said in the same order before: without it a sentence is said again and again. A penalty for
-single words makes it answer in French, where those of the question are not used up."""
+"""DRY is a penalty for words said in the same order before: without it a sentence is said again and again. A penalty
+for single words makes it answer in French, where those of the question are not used up."""
 
 _ENDS = (".", "!", "?")
 
