@@ -64,7 +64,6 @@ class Row:
     own: float = 0.0
     clean: bool = False
     dmd: float | None = None
-    guidance: float = PRESET.sampling.guidance
     trained: bool = True
 
     @property
@@ -82,8 +81,6 @@ ROWS = {
     "four-steps": Row("4 steps", steps=4),
     "clean": Row("clean history, full self-rollout", own=1.0, clean=True),
     "start-clean": Row("the start, clean history", clean=True, trained=False),
-    "start-one-step": Row("the start, 1 step", steps=1, trained=False),
-    "start-four-steps": Row("the start, 4 steps", steps=4, trained=False),
     "no-matching": Row("as with DMD, at weight 0", own=0.75, dmd=0.0),
 }
 """The most important first."""
@@ -170,8 +167,8 @@ class Study:
     def _matching(self, student: DiT, row: Row, dmd: float) -> Stage:
         """As `distill` does it, but that own calls have their full share from the beginning."""
         teacher, sampling = shipped("teacher"), PRESET.sampling
-        recipe = DistillRecipe(guidance=row.guidance, dmd=dmd, rollouts=row.own, grow_steps=0)
-        pairs, folder = self.calls(0, BATCH), self.out / f"trajectories-{row.guidance}"
+        recipe = DistillRecipe(guidance=sampling.guidance, dmd=dmd, rollouts=row.own, grow_steps=0)
+        pairs, folder = self.calls(0, BATCH), self.out / "trajectories"
         build_trajectories(
             folder,
             TeacherStage(teacher, TeacherRecipe(), pairs, self.vae),
@@ -179,7 +176,7 @@ class Study:
             row.chunk,
             origin={"clips": self.clips.clips, "batch": BATCH},
             steps=sampling.steps,
-            guidance=row.guidance,
+            guidance=sampling.guidance,
             batches=TRAJECTORIES,
             seed=0,
             device=CPU,
