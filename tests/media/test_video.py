@@ -60,9 +60,12 @@ def test_the_index_comes_first(tmp_path):
 
 
 def test_same_frames_same_bytes(tmp_path):
-    for name in ("a.mp4", "b.mp4"):
-        write_video(tmp_path / name, pictures(40), 25, tone(1.6, 16_000), AI_METADATA)
-    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    """x264 gave other bytes once in twenty to two hundred times."""
+    written = set()
+    for _ in range(30):
+        write_video(tmp_path / "a.mp4", pictures(40), 25, tone(1.6, 16_000), AI_METADATA)
+        written.add((tmp_path / "a.mp4").read_bytes())
+    assert len(written) == 1
 
 
 def test_frames_are_taken_one_at_a_time(tmp_path, monkeypatch):
