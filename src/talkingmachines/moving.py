@@ -21,7 +21,7 @@ def move(pictures: Tensor, flow: Tensor, scale: int) -> Tensor:
         )
         y, x = (_places(size, pictures.device) for size in (rows, columns))
         # The copies one below the other, so that a picture need not be there K times.
-        taken = torch.stack([x + across, y[:, None] + down], -1).flatten(1, 2)
+        taken = torch.stack([across.add_(x), down.add_(y[:, None])], -1).flatten(1, 2)
         moved = F.grid_sample(pictures, taken, padding_mode="border", align_corners=False)
         return moved.unflatten(2, (-1, rows))
 

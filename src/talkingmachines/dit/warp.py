@@ -30,5 +30,5 @@ class Warp(nn.Module):
         far below, in points of the grid. Where it is 0, nothing changes.
         """
         still = F.pixel_shuffle(self.open(latents), self.fine)
-        change = move(still, flow, self.fine) - still.float()[:, :, None]
+        change = move(still, flow, self.fine).sub_(still.float()[:, :, None])
         return self.close(change.flatten(1, 2).to(compute_dtype(latents)))

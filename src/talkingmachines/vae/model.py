@@ -106,7 +106,7 @@ class Decoder(nn.Module):
         h, coarse = self.coarse(self.coarse_in(z), frames, state.coarse if state else None)
         h, fine = self.fine(F.pixel_shuffle(self.up(h), 2), frames, state.fine if state else None)
         h = F.silu(h)
-        drawn = from_patches(self.linear(z), PATCH, frames) + from_patches(self.out(h), HALF, frames)
+        drawn = from_patches(self.linear(z), PATCH, frames).add_(from_patches(self.out(h), HALF, frames))
         return self._moved(drawn, self.flow(h)), DecoderState(coarse, fine)
 
     def _moved(self, drawn: Tensor, flow: Tensor) -> Tensor:
