@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from call_parts import run_pipeline
 from loguru import logger
+from pipecat.audio.vad.silero import SileroVADAnalyzer
+from pipecat.audio.vad.vad_analyzer import VADState
 from pipecat.frames.frames import AggregatedTextFrame, LLMContextFrame, TTSAudioRawFrame, TTSSpeakFrame
 from pipecat.processors.aggregators.llm_context import LLMContext
 
@@ -22,7 +24,7 @@ from talkingmachines.conversation.voices.clauses import clauses
 from talkingmachines.conversation.voices.fallback import Candidate, first_that_works
 from talkingmachines.conversation.voices.language import REPLIERS, load_eliza
 from talkingmachines.conversation.voices.recognition import RECOGNISERS
-from talkingmachines.conversation.voices.services import LocalLanguage, LocalSpeech
+from talkingmachines.conversation.voices.services import LocalLanguage, LocalRecognition, LocalSpeech, PauseAnalyzer
 from talkingmachines.conversation.voices.speech import SPEAKERS, load_espeak
 from talkingmachines.conversation.voices.streams import stream
 from talkingmachines.errors import ConfigError, MissingPackageError
@@ -189,6 +191,52 @@ def test_a_local_model_that_fails_is_reported_and_the_call_goes_on() -> None:
 
     _, errors = asyncio.run(run_pipeline([LocalLanguage(reply, "test", "")], play))
     assert errors == ["the language model failed: out of words"]
+
+
+def test_pauses_are_told_before_a_turn_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pieces are of 40 ms; a pause counts from its second one on, once, and ends with speech."""
+    speaking, stopping, quiet = VADState.SPEAKING, VADState.STOPPING, VADState.QUIET
+    states = iter([speaking, stopping, speaking, stopping, stopping, stopping, speaking, stopping, stopping, quiet])
+
+    async def analyze_audio(self: SileroVADAnalyzer, buffer: bytes) -> VADState:
+        return next(states)
+
+    monkeypatch.setattr(SileroVADAnalyzer, "analyze_audio", analyze_audio)
+    told: list[bool] = []
+    analyzer = PauseAnalyzer(told.append)
+    analyzer.set_sample_rate(16_000)
+
+    async def feed() -> list[int]:
+        counts = []
+        for _ in range(10):
+            await analyzer.analyze_audio(bytes(2 * 640))
+            counts.append(len(told))
+        return counts
+
+    assert asyncio.run(feed()) == [0, 0, 0, 0, 1, 1, 2, 2, 3, 3]
+    assert told == [True, False, True]
+
+
+def test_what_was_said_is_recognised_in_the_pause() -> None:
+    """Once, and anew when more was said after the pause."""
+    heard: list[int] = []
+
+    def recognise(samples: np.ndarray) -> str:
+        heard.append(len(samples))
+        return f"{len(samples)} samples"
+
+    async def said(more: bool) -> str:
+        recognition = LocalRecognition(recognise, "fake")
+        recognition._sample_rate = 16_000
+        recognition._audio_buffer += bytes(2 * 1000)
+        recognition.paused(True)
+        if more:
+            recognition.paused(False)
+        (frame,) = [frame async for frame in recognition.run_stt(bytes(2 * 12_000))]
+        return frame.text
+
+    assert asyncio.run(said(more=False)) == "9000 samples" and heard == [9000]
+    assert asyncio.run(said(more=True)) == "12000 samples" and heard == [9000, 9000, 12000]
 
 
 def test_sentences_are_spoken_at_the_voices_own_rate() -> None:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.frames.frames import Frame, TTSSpeakFrame
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair, LLMUserAggregatorParams
@@ -13,7 +12,12 @@ from talkingmachines.conversation.options import CallOptions
 from talkingmachines.conversation.voices.fallback import first_that_works
 from talkingmachines.conversation.voices.language import REPLIERS
 from talkingmachines.conversation.voices.recognition import RECOGNISERS
-from talkingmachines.conversation.voices.services import LocalLanguage, LocalRecognition, LocalSpeech
+from talkingmachines.conversation.voices.services import (
+    LocalLanguage,
+    LocalRecognition,
+    LocalSpeech,
+    PauseAnalyzer,
+)
 from talkingmachines.conversation.voices.speech import PLAIN, SPEAKERS
 from talkingmachines.conversation.voices.voice import Voice
 
@@ -26,13 +30,14 @@ def build(options: CallOptions) -> Voice:
     hearing, recognise = first_that_works("recognition", RECOGNISERS)
     thinking, llm = _language(options)
     speaking, speak = first_that_works("voice", SPEAKERS)
+    recognition = LocalRecognition(recognise, hearing)
     user, assistant = LLMContextAggregatorPair(
-        LLMContext(), user_params=LLMUserAggregatorParams(vad_analyzer=SileroVADAnalyzer())
+        LLMContext(), user_params=LLMUserAggregatorParams(vad_analyzer=PauseAnalyzer(recognition.paused))
     )
     greeting: list[Frame] = [TTSSpeakFrame(persona.greeting)] if persona.greeting else []
     return Voice(
         before=[
-            LocalRecognition(recognise, hearing),
+            recognition,
             user,
             llm,
             LocalSpeech(speak, speaking, persona.voice or PLAIN),

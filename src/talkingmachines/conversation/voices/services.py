@@ -1,11 +1,13 @@
 """Models that run here as Pipecat's services. Nothing of them runs on the event loop."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 import numpy as np
 from loguru import logger
+from pipecat.audio.vad.silero import SileroVADAnalyzer
+from pipecat.audio.vad.vad_analyzer import VADState
 from pipecat.frames.frames import (
     AggregatedTextFrame,
     ErrorFrame,
@@ -38,13 +40,47 @@ _SLOWEST = 2.0
 """Seconds after the end of speech in which nearly every transcript is there."""
 
 
+_PAUSE = 0.08
+"""Seconds of silence after which what was said may be all. A turn is over after 0.2."""
+
+
+class PauseAnalyzer(SileroVADAnalyzer):
+    """Voice activity that also tells of pauses, before it is known whether the user has finished.
+
+    paused: called on the event loop with True _PAUSE after speech, and with False when speech goes on.
+    """
+
+    def __init__(self, paused: Callable[[bool], None]) -> None:
+        super().__init__()
+        self._paused, self._silence = paused, 0
+
+    async def analyze_audio(self, buffer: bytes) -> VADState:
+        state = await super().analyze_audio(buffer)
+        before, enough = self._silence, 2 * _PAUSE * self.sample_rate
+        self._silence = before + len(buffer) if state is VADState.STOPPING else 0
+        if before < enough <= self._silence:
+            self._paused(True)
+        elif state is VADState.SPEAKING and before >= enough:
+            self._paused(False)
+        return state
+
+
 class LocalRecognition(SegmentedSTTService):
-    """What was said between two pauses, as text."""
+    """What was said between two pauses, as text; recognised while it is still being found out whether that was all."""
 
     def __init__(self, recognise: Recognise, name: str) -> None:
         settings = STTSettings(model=name, language=None)
         super().__init__(sample_rate=SAMPLE_RATE, ttfs_p99_latency=_SLOWEST, settings=settings)
         self._recognise = recognise
+        self._begun: asyncio.Future[str] | None = None
+
+    def paused(self, paused: bool) -> None:
+        """See PauseAnalyzer: begins with what was said so far, or forgets it."""
+        said = bytes(self._audio_buffer) + self._trailing_silence()
+        self._begun = self._recognised(said) if paused else None
+
+    def _recognised(self, audio: bytes) -> asyncio.Future[str]:
+        return asyncio.get_running_loop().run_in_executor(None, self._recognise, from_bytes(audio))
 
     @property
     def wants_wav_segments(self) -> bool:
@@ -52,7 +88,8 @@ class LocalRecognition(SegmentedSTTService):
 
     async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
         await self.start_processing_metrics()
-        text = (await asyncio.to_thread(self._recognise, from_bytes(audio))).strip()
+        begun, self._begun = self._begun, None
+        text = (await (begun or self._recognised(audio))).strip()
         await self.stop_processing_metrics()
         if text:
             yield TranscriptionFrame(text, self._user_id, time_now_iso8601())
