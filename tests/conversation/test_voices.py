@@ -6,6 +6,7 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -226,17 +227,38 @@ def test_what_was_said_is_recognised_in_the_pause() -> None:
         return f"{len(samples)} samples"
 
     async def said(more: bool) -> str:
-        recognition = LocalRecognition(recognise, "fake")
-        recognition._sample_rate = 16_000
-        recognition._audio_buffer += bytes(2 * 1000)
-        recognition.paused(True)
+        recognition = paused_after(bytes(2 * 1000), recognise)
         if more:
             recognition.paused(False)
-        (frame,) = [frame async for frame in recognition.run_stt(bytes(2 * 12_000))]
-        return frame.text
+        return await text_of(recognition, bytes(2 * 12_000))
 
     assert asyncio.run(said(more=False)) == "9000 samples" and heard == [9000]
     assert asyncio.run(said(more=True)) == "12000 samples" and heard == [9000, 9000, 12000]
+
+
+def test_a_pause_in_the_next_sentence_does_not_take_the_place_of_one_that_waits() -> None:
+    """Where recognition is slower than speech, the segment before is still to be recognised."""
+    waiting, next_one = bytes(2 * 1000), b"\1" * 2 * 2000
+
+    async def said() -> list[str]:
+        recognition = paused_after(next_one, lambda samples: f"{len(samples)} samples")
+        silence = bytes(2 * 8000)
+        return [await text_of(recognition, sound + silence) for sound in (waiting, next_one)]
+
+    assert asyncio.run(said()) == ["9000 samples", "10000 samples"]
+
+
+def paused_after(sound: bytes, recognise: Callable[[np.ndarray], str]) -> LocalRecognition:
+    recognition = LocalRecognition(recognise, "fake")
+    recognition._sample_rate = 16_000
+    recognition._audio_buffer += sound
+    recognition.paused(True)
+    return recognition
+
+
+async def text_of(recognition: LocalRecognition, audio: bytes) -> str:
+    (frame,) = [frame async for frame in recognition.run_stt(audio)]
+    return frame.text
 
 
 def test_sentences_are_spoken_at_the_voices_own_rate() -> None:

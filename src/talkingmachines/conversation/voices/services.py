@@ -72,12 +72,12 @@ class LocalRecognition(SegmentedSTTService):
         settings = STTSettings(model=name, language=None)
         super().__init__(sample_rate=SAMPLE_RATE, ttfs_p99_latency=_SLOWEST, settings=settings)
         self._recognise = recognise
-        self._begun: asyncio.Future[str] | None = None
+        self._begun: tuple[bytes, asyncio.Future[str]] | None = None
 
     def paused(self, paused: bool) -> None:
         """See PauseAnalyzer: begins with what was said so far, or forgets it."""
-        said = bytes(self._audio_buffer) + self._trailing_silence()
-        self._begun = self._recognised(said) if paused else None
+        said = bytes(self._audio_buffer)
+        self._begun = (said, self._recognised(said + self._trailing_silence())) if paused else None
 
     def _recognised(self, audio: bytes) -> asyncio.Future[str]:
         return asyncio.get_running_loop().run_in_executor(None, self._recognise, from_bytes(audio))
@@ -88,11 +88,15 @@ class LocalRecognition(SegmentedSTTService):
 
     async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
         await self.start_processing_metrics()
-        begun, self._begun = self._begun, None
-        text = (await (begun or self._recognised(audio))).strip()
+        # What has begun may be of the next segment, where recognition is slower than speech.
+        if self._begun and audio.startswith(self._begun[0]):
+            (_, text), self._begun = self._begun, None
+        else:
+            text = self._recognised(audio)
+        said = (await text).strip()
         await self.stop_processing_metrics()
-        if text:
-            yield TranscriptionFrame(text, self._user_id, time_now_iso8601())
+        if said:
+            yield TranscriptionFrame(said, self._user_id, time_now_iso8601())
 
 
 class LocalLanguage(LLMService):
