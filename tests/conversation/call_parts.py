@@ -43,7 +43,9 @@ class PaintingSession:
     def samples_wanted(self) -> int:
         return (CHUNK if self.chunks else OPENING) * SAMPLES_PER_FRAME
 
-    def push_audio(self, pcm: np.ndarray) -> list[VideoFrame]:
+    samples_ahead = 0
+
+    def push_audio(self, pcm: np.ndarray, coming: np.ndarray | None = None) -> list[VideoFrame]:
         assert len(pcm) == self.samples_wanted
         if self.chunks == self.fails_at:
             raise RuntimeError("out of paint")

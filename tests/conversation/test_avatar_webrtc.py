@@ -34,9 +34,9 @@ class BigPainter(Painter):
         session = self.sessions[-1]
         plain = session.push_audio
 
-        def push_audio(pcm: np.ndarray):
+        def push_audio(pcm: np.ndarray, coming: np.ndarray):
             sounds = pcm.reshape(-1, 640)
-            frames = plain(pcm)
+            frames = plain(pcm, coming)
             for frame, sound in zip(frames, sounds, strict=True):
                 pixels = np.full((BIG, BIG, 3), 220 if np.abs(sound).max() > 0.1 else 20, np.uint8)
                 object.__setattr__(frame, "pixels", pixels)

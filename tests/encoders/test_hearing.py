@@ -99,6 +99,21 @@ def test_a_long_call_does_not_run_away() -> None:
     assert drawn.diff(dim=1).abs().max() <= 1.201 * tracks.diff(dim=1).abs().max()
 
 
+def test_gestures_that_go_too_far_are_scaled_down() -> None:
+    _, gestures = models()
+    heard = torch.randn(8, 40, 8)
+    chance = generator()
+    drawn, _ = gestures.draw(heard, gestures.start(chance, 8), chance)
+    far = drawn.square().mean((0, 1)).sqrt()
+    tracks = torch.zeros(8, 40, 3)
+    tracks[:, 1:] = far * torch.tensor([0.5, 1.0, 3.0]) * (40 / 39) ** 0.5
+    gestures.calibrate(heard, tracks + torch.tensor([1.0, 2.0, 3.0]), generator())
+    torch.testing.assert_close(gestures.gain, torch.tensor([0.5, 1.0, 1.0]))
+    chance = generator()
+    again, _ = gestures.draw(heard, gestures.start(chance, 8), chance)
+    torch.testing.assert_close(again, drawn * gestures.gain)
+
+
 def test_a_call_begins_with_a_neutral_face_in_the_middle_of_a_motion_seen_in_training() -> None:
     _, gestures = models()
     tracks = 3 + torch.rand(64, 200, 3)

@@ -64,7 +64,7 @@ def one_after_the_other(engine: Engine, call: Call, sound: np.ndarray) -> list[n
         sound = call.audio.push(sound)
         if not call.audio.ready:
             call.audio.pad()
-        made.append(engine.decode(call, engine.denoise([call])))
+        made.append(engine.decode(call, engine.denoise([call], [sound])))
     return made
 
 
@@ -105,11 +105,11 @@ class Gated(Engine):
         self.decode_may_go.set()
         self.fails: tuple[str, int] = ("", -1)
 
-    def denoise(self, calls: Sequence[Call]) -> Tensor:
+    def denoise(self, calls: Sequence[Call], coming: Sequence[np.ndarray] | None = None) -> Tensor:
         if self.fails == ("denoise", calls[0].chunk):
             raise RuntimeError("denoise broke")
         self.denoised.append(calls[0].chunk)
-        return super().denoise(calls)
+        return super().denoise(calls, coming)
 
     def decode(self, call: Call, latents: Tensor) -> np.ndarray:
         assert self.decode_may_go.wait(10)
@@ -186,9 +186,9 @@ def test_each_stage_has_its_share_of_the_threads(engine: Engine) -> None:
     seen: dict[str, int] = {}
 
     class Counting(Engine):
-        def denoise(self, calls: Sequence[Call]) -> Tensor:
+        def denoise(self, calls: Sequence[Call], coming: Sequence[np.ndarray] | None = None) -> Tensor:
             seen["denoise"] = torch.get_num_threads()
-            return super().denoise(calls)
+            return super().denoise(calls, coming)
 
         def decode(self, call: Call, latents: Tensor) -> np.ndarray:
             seen["decode"] = torch.get_num_threads()

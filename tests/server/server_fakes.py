@@ -52,10 +52,12 @@ class FakeSignalling:
 class BrightWhenLoud:
     """A session whose picture is as bright as its sound is loud."""
 
+    samples_ahead = 0
+
     def __init__(self):
         self.samples_wanted, self._left = 9 * SAMPLES_PER_FRAME, np.zeros(0, np.float32)
 
-    def push_audio(self, pcm):
+    def push_audio(self, pcm, coming=None):
         self.samples_wanted = 12 * SAMPLES_PER_FRAME
         loud = np.abs(pcm.reshape(-1, SAMPLES_PER_FRAME)).mean(axis=1)
         return [VideoFrame(np.full((SIZE, SIZE, 3), min(255, 1500 * x), np.uint8), 0.0) for x in loud]

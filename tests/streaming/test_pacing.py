@@ -19,6 +19,7 @@ from talkingmachines.streaming.slots import JITTER, MAX_LAG, LiveFrame, Make, Pa
 from talkingmachines.types import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, VideoFrame
 
 OPENING, CHUNK = 9, 12
+AHEAD = 4 * SAMPLES_PER_FRAME
 PERIOD = CHUNK / FPS
 
 
@@ -42,7 +43,7 @@ class Line:
 
     took: Callable[[int], float] = lambda chunk: 0.2
     at: list[tuple[float, Callable[[Pacer], None]]] = field(default_factory=list)
-    pacer: Pacer = field(default_factory=lambda: Pacer(OPENING, CHUNK))
+    pacer: Pacer = field(default_factory=lambda: Pacer(OPENING, CHUNK, AHEAD))
     played: list[tuple[float, LiveFrame]] = field(default_factory=list)
     made: list[tuple[float, Make]] = field(default_factory=list)
 
@@ -175,6 +176,26 @@ def test_a_microphone_that_stutters_a_little_leaves_no_gap(onset: float) -> None
 def test_a_click_is_heard_though_nothing_follows() -> None:
     line = Line(at=[(1.0, push(speech(0.01)))]).run(4)
     assert np.count_nonzero(line.sound) == 160
+
+
+def test_a_chunk_is_told_what_waits_to_be_said_after_it() -> None:
+    words = speech(3.0)
+    made = [
+        make
+        for _, make in Line(
+            at=[(0.5, lambda pacer: pacer.push(words[:20_001])), (0.7, lambda pacer: pacer.push(words[20_001:]))]
+        )
+        .run(6)
+        .made
+    ]
+    said = np.concatenate([make.samples for make in made])
+    begins = np.flatnonzero(said)[0]
+    ends = np.cumsum([len(make.samples) for make in made])
+    for end, make in zip(ends, made, strict=True):
+        assert len(make.coming) <= AHEAD
+        assert np.array_equal(make.coming, said[max(end, begins) : max(end, begins) + len(make.coming)])
+        if begins < end < begins + len(words) - AHEAD:
+            assert len(make.coming) == AHEAD
 
 
 def test_little_is_made_in_advance() -> None:
@@ -351,17 +372,21 @@ class FakeSession:
     def __init__(self, clock: Clock, fails: int = -1) -> None:
         self.clock, self.fails = clock, fails
         self.log: list[object] = []
+        self.coming: list[np.ndarray] = []
         self.closed = False
 
     @property
     def samples_wanted(self) -> int:
         return (CHUNK if self.log else OPENING) * SAMPLES_PER_FRAME
 
-    def push_audio(self, pcm: np.ndarray) -> list[VideoFrame]:
-        assert len(pcm) == self.samples_wanted
+    samples_ahead = AHEAD
+
+    def push_audio(self, pcm: np.ndarray, coming: np.ndarray) -> list[VideoFrame]:
+        assert len(pcm) == self.samples_wanted and len(coming) <= AHEAD
         if len(self.log) == self.fails:
             raise RuntimeError("the models broke")
         self.log.append(pcm)
+        self.coming.append(coming)
         return [VideoFrame(picture(len(self.log), n), 0.0) for n in range(len(pcm) // SAMPLES_PER_FRAME)]
 
     def interrupt(self) -> None:

@@ -47,6 +47,21 @@ def test_any_pieces_give_the_same_frames_to_the_bit(engine: Engine, sizes: list[
     assert np.array_equal(pixels(frames), pixels(expected))
 
 
+def test_what_is_coming_changes_the_end_of_a_chunk_and_nothing_later(engine: Engine) -> None:
+    samples = sound(samples_of(engine, 3))
+    first, later = np.split(samples, [samples_of(engine, 1)])
+    told, untold = open_session(engine), open_session(engine)
+    assert told.samples_ahead == 2 * 640
+    frames, plain = told.push_audio(first, later), untold.push_audio(first)
+    assert not np.array_equal(pixels(frames), pixels(plain))
+    at_once = open_session(engine).push_audio(samples, np.zeros(0, np.float32))
+    frames += told.push_audio(later, np.zeros(0, np.float32))
+    assert np.array_equal(pixels(frames), pixels(at_once))
+    with pytest.raises(MediaError, match="NaN"):
+        told.push_audio(samples, np.full(640, np.nan, np.float32))
+    assert len(told.push_audio(later)) == 16
+
+
 def test_samples_wanted_are_what_a_chunk_takes(engine: Engine) -> None:
     session = open_session(engine)
     assert session.samples_wanted == 5 * 640

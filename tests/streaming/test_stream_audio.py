@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stream_models import sound
 
-from talkingmachines.audio.alignment import audio_windows, frames_in, latent_modes
+from talkingmachines.audio.alignment import audio_windows, frames_in, latent_modes, window_frames
 from talkingmachines.audio.features import activity, log_mel
 from talkingmachines.streaming.audio import AudioStream, ChunkAudio
 
@@ -50,6 +50,34 @@ def test_pieces_do_not_matter_to_the_bit(sizes: list[int]) -> None:
     for one, other in zip(whole, pieces, strict=True):
         assert torch.equal(one.windows.rest, other.windows.rest) and torch.equal(one.windows.first, other.windows.first)
         assert torch.equal(one.modes, other.modes)
+
+
+@pytest.mark.parametrize("known", [0, 1, 4, 100])
+def test_what_is_coming_is_heard_ahead(known: int) -> None:
+    frames, window, count = 3, 9, 4
+    samples = sound(640 * frames_in(frames * count))
+    stream, left, chunks = AudioStream(frames, window), samples, []
+    assert stream.ahead == 4 * 640
+    while len(left):
+        left = stream.push(left)
+        chunks.append(stream.take(left[: 640 * known + 7]))
+    features = log_mel(torch.from_numpy(samples)[None])[0]
+    rest = torch.cat([chunk.windows.rest for chunk in chunks], 1)[0]
+    for latent, places in enumerate(window_frames(len(features), window)[1], start=1):
+        heard = frames_in((latent // frames + 1) * frames) - 1 + min(known, 4)
+        torch.testing.assert_close(
+            rest[latent - 1], features[[min(place, heard) for place in places]], atol=1e-5, rtol=0
+        )
+
+
+def test_what_is_coming_is_not_taken() -> None:
+    told, untold = AudioStream(2, 5), AudioStream(2, 5)
+    for stream, coming in ((told, 3 * sound(9000, 3)), (untold, None)):
+        stream.push(sound(5 * 640))
+        stream.take(coming)
+        assert (stream.wanted, stream.pending) == (8 * 640, 0)
+        stream.push(sound(8 * 640, 1))
+    assert torch.equal(told.take().windows.rest, untold.take().windows.rest)
 
 
 def test_counts_what_is_missing() -> None:

@@ -30,9 +30,12 @@ if TYPE_CHECKING:
     from talkingmachines.vae.config import VAEConfig
     from talkingmachines.vae.model import CausalVAE
 
-UTTERANCES = 1500
+UTTERANCES = 6000
 GESTURE_FRAMES = 251
 """Of the tracks that gestures are learned from: several blinks long."""
+
+_CALIBRATED = 8
+"""Batches by which it is measured how far drawn gestures go."""
 
 CPU_BATCH, GPU_BATCH = 5, 64
 
@@ -209,8 +212,14 @@ def _gestures(job: Run) -> None:
     batches = SpeechBatches(_speech(job), frames=GESTURE_FRAMES, seed=job.seed)
     model = Gestures(job.preset.gestures)
     model.measure(torch.cat([batches[step]["gestures"] for step in range(4)]))
-    stage = GesturesStage(model, _hearing(job), batches)
-    gestures, taken = run_stage(stage, job, learning_rate=1e-3, muon=False)
+    hearing = _hearing(job)
+    gestures, taken = run_stage(GesturesStage(model, hearing, batches), job, learning_rate=1e-3, muon=False)
+    assert isinstance(gestures, Gestures)
+    shown = [{name: tensor.to(job.device) for name, tensor in batches[step].items()} for step in range(_CALIBRATED)]
+    tracks = torch.cat([batch["gestures"] for batch in shown])
+    with torch.no_grad():
+        heard = hearing.of_mel(torch.cat([batch["mel"] for batch in shown]))
+    gestures.calibrate(heard, tracks, torch.Generator(job.device).manual_seed(job.seed))
     save_weights(job.weights, "gestures", gestures, job.metadata(**taken))
 
 

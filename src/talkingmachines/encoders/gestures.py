@@ -93,12 +93,15 @@ class Gestures(nn.Module):
     starts [S, 2, G]: gestures of training tracks where they came nearest to a neutral face, as pictures mostly show it,
     and how they were moving there. A track that begins at rest stays near it: from the first frames on, the model takes
     it for one of a head that hardly moves.
+    gain [G]: what drawn gestures are multiplied with, at most 1. What is not sure is drawn too widely; a head that nods
+    too far, and rests elsewhere, is less like the picture.
     """
 
     low: Tensor
     high: Tensor
     fastest: Tensor
     starts: Tensor
+    gain: Tensor
 
     def __init__(self, config: GesturesConfig) -> None:
         super().__init__()
@@ -110,6 +113,7 @@ class Gestures(nn.Module):
         self.register_buffer("high", torch.full((config.count,), _UNMEASURED))
         self.register_buffer("fastest", torch.full((config.count,), 2 * _UNMEASURED))
         self.register_buffer("starts", torch.zeros(_STARTS, 2, config.count))
+        self.register_buffer("gain", torch.ones(config.count))
 
     @torch.no_grad()
     def measure(self, tracks: Tensor) -> None:
@@ -122,6 +126,14 @@ class Gestures(nn.Module):
         clips = torch.arange(_STARTS, device=tracks.device)
         first = tracks[clips, nearest]
         self.starts.copy_(torch.stack([first, tracks[clips, nearest + 1] - first], 1))
+
+    @torch.no_grad()
+    def calibrate(self, heard: Tensor, tracks: Tensor, generator: torch.Generator) -> None:
+        """Set gain: tracks [B, T, G] and their speech [B, T, C] say how far from the picture gestures go."""
+        self.gain.fill_(1)
+        drawn, _ = self.draw(heard, self.start(generator, len(heard)), generator)
+        far, may = drawn.square().mean((0, 1)), (tracks - tracks[:, :1]).square().mean((0, 1))
+        self.gain.copy_((may / far).sqrt().clamp(max=1))
 
     def forward(
         self, heard: Tensor, last: Tensor, before: Tensor, memory: Tensor | None, noise: Tensor
@@ -160,4 +172,5 @@ class Gestures(nn.Module):
             wanted = mixture.sample(generator)[:, 0].clamp(self.low, self.high)
             before, last = last, last + (wanted - last).clamp(-self.fastest, self.fastest)
             drawn.append(last)
-        return torch.stack(drawn, 1) - state.first[:, None], GesturesState(last, before, state.first, memory)
+        changes = self.gain * (torch.stack(drawn, 1) - state.first[:, None])
+        return changes, GesturesState(last, before, state.first, memory)

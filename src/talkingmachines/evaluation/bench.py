@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice, pairwise
 from statistics import median
 from typing import Any
 
@@ -176,10 +177,10 @@ class _Calls:
             ]
             position, count = position + count, self.chunk_frames * SAMPLES_PER_FRAME
 
-    def make(self, calls: list[Call], watch: "_Watch") -> None:
-        """The next chunk of all calls, whose sound is there."""
+    def make(self, calls: list[Call], coming: list[np.ndarray], watch: "_Watch") -> None:
+        """The next chunk of all calls, whose sound is there, and what comes after it."""
         with watch.part("denoise"):
-            latents = self.engine.denoise(calls)
+            latents = self.engine.denoise(calls, coming)
         for row, call in enumerate(calls):
             with watch.part("decode"):
                 video = self.engine.decode_video(call, latents[row : row + 1])
@@ -249,11 +250,12 @@ def _first_frame(calls: _Calls, openings: int) -> float:
     took = []
     for opening in range(openings + 1):
         opened = calls.open(opening)
-        for call, samples in zip(opened, next(calls.pieces()), strict=True):
+        sound, coming = islice(calls.pieces(), 2)
+        for call, samples in zip(opened, sound, strict=True):
             call.audio.push(samples)
         watch = _watch(calls.engine)
         with watch.part("all"):
-            calls.make(opened, watch)
+            calls.make(opened, coming, watch)
         took.append(watch.spent["all"])
         # The next call's memory may be as large as all that is left.
         del opened, call
@@ -270,16 +272,14 @@ def _stages(calls: _Calls, chunks: int) -> dict[str, float]:
     engine, opened = calls.engine, calls.open()
     steps = [f"dit_step_{step + 1}" for step in range(engine.chunk.steps)]
     seen: list[dict[str, float]] = []
-    for index, pieces in enumerate(calls.pieces()):
-        if index == calls.warmup + chunks:
-            break
+    for pieces, coming in islice(pairwise(calls.pieces()), calls.warmup + chunks):
         watch, step = _watch(engine), iter(steps)
         with watch.part("push"):
             for call, samples in zip(opened, pieces, strict=True):
                 call.audio.push(samples)
         # Calls in step share every pass, so the model is passed once per step.
         with watch.passes(engine, partial(next, step)):
-            calls.make(opened, watch)
+            calls.make(opened, coming, watch)
         spent = watch.spent
         passes = {name: spent[name] for name in steps}
         audio = spent["push"] + spent["denoise"] - sum(passes.values())

@@ -52,7 +52,7 @@ class Reader(Protocol):
 class Line(Protocol):
     """A call that is on: a Session."""
 
-    def push_audio(self, pcm: np.ndarray, /) -> list[VideoFrame]: ...
+    def push_audio(self, pcm: np.ndarray, coming: np.ndarray | None = None, /) -> list[VideoFrame]: ...
 
     def end_segment(self) -> list[VideoFrame]: ...
 
@@ -118,7 +118,8 @@ def spoken(avatar: Caller, picture: np.ndarray, minutes: Iterable[Clip], seed: i
     with avatar.session(picture, seed=seed) as session:
         for clip in minutes:
             for start in range(0, len(clip.samples), PIECE):
-                if made := session.push_audio(clip.samples[start : start + PIECE]):
+                now, later = np.split(clip.samples[start:], [PIECE])
+                if made := session.push_audio(now, later):
                     yield np.stack([frame.pixels for frame in made])
         if made := session.end_segment():
             yield np.stack([frame.pixels for frame in made])

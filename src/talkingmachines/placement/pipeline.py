@@ -57,7 +57,8 @@ def stream_frames(
     """The video of calls that go in step: for every chunk, in order, [T, H, W, 3] uint8 of each call.
 
     pieces: sound of any length, float32 [n] for each call, the same n for all of them; a last chunk that is not full
-    is completed with silence. They are taken on a thread of their own, as they are needed. stages: see `places`.
+    is completed with silence. They are taken on a thread of their own, as they are needed: each chunk hears a little of
+    what comes after it. stages: see `places`.
 
     What a stage or `pieces` raises is raised here, after the chunks before it. Ending early (`close`, or an error in
     the caller) waits for the chunk at hand and leaves no thread behind.
@@ -84,19 +85,45 @@ def _latents(
     engine: Engine, calls: Sequence[Call], pieces: Iterable[Sequence[np.ndarray]]
 ) -> Generator[Tensor, None, None]:
     """[B, C, f, h, w] of every chunk."""
-    for piece in pieces:
-        assert len(piece) == len(calls), (len(piece), len(calls))
-        assert len({(call.audio.wanted, len(one)) for call, one in zip(calls, piece, strict=True)}) == 1, "not in step"
-        left = list(piece)
-        while True:
-            left = [call.audio.push(rest) for call, rest in zip(calls, left, strict=True)]
-            if not calls[0].audio.ready:
-                break
-            yield engine.denoise(calls)
+    sound = _Sound(calls, pieces)
+    while True:
+        sound.gather(calls[0].audio.wanted + calls[0].audio.ahead)
+        sound.left = [call.audio.push(rest) for call, rest in zip(calls, sound.left, strict=True)]
+        if not calls[0].audio.ready:
+            break
+        yield engine.denoise(calls, sound.left)
+    if sound.failure:
+        raise sound.failure
     if calls[0].audio.pending:
         for call in calls:
             call.audio.pad()
         yield engine.denoise(calls)
+
+
+class _Sound:
+    """What comes in pieces for calls in step. left: float32 [n] of each call, not used yet; failure: what ended it."""
+
+    def __init__(self, calls: Sequence[Call], pieces: Iterable[Sequence[np.ndarray]]) -> None:
+        self.left = [np.zeros(0, np.float32) for _ in calls]
+        self.failure: BaseException | None = None
+        self._calls, self._pieces = calls, iter(pieces)
+
+    def gather(self, samples: int) -> None:
+        """Takes pieces until so many samples are left, or no more come."""
+        while len(self.left[0]) < samples and self.failure is None:
+            try:
+                piece = next(self._pieces, None)
+            except BaseException as error:  # it comes after the chunks whose sound is there
+                self.failure = error
+                return
+            if piece is None:
+                return
+            assert len(piece) == len(self._calls), (len(piece), len(self._calls))
+            states = {(call.audio.wanted, len(one)) for call, one in zip(self._calls, piece, strict=True)}
+            assert len(states) == 1, "not in step"
+            # The first piece is often all there is, and long.
+            waits = len(self.left[0]) > 0
+            self.left = [np.concatenate(both) for both in zip(self.left, piece, strict=True)] if waits else list(piece)
 
 
 def _in_background(

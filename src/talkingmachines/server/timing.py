@@ -45,9 +45,13 @@ class TimedSession(Session):
     def samples_wanted(self) -> int:
         return self._session.samples_wanted
 
-    def push_audio(self, pcm: np.ndarray) -> list[VideoFrame]:
+    @property
+    def samples_ahead(self) -> int:
+        return self._session.samples_ahead
+
+    def push_audio(self, pcm: np.ndarray, coming: np.ndarray | None = None) -> list[VideoFrame]:
         began = time.perf_counter()
-        frames = self._session.push_audio(pcm)
+        frames = self._session.push_audio(pcm, coming)
         if frames:
             self._times.add(time.perf_counter() - began)
         return frames

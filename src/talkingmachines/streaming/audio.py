@@ -27,7 +27,7 @@ class AudioStream:
     """Collects the sound of the next chunk, and makes its features when it is complete.
 
     Features are made chunk by chunk whatever the pieces, so the pieces do not matter to the bit. A chunk hears the
-    last window // 2 video frames before it, and nothing after its end.
+    last window // 2 video frames before it, and as many after its end where it is told what is coming.
 
     frames: latent frames of a chunk; window: AudioConfig.window. features: what it makes of the sound, this call's own;
     log-mel unless given.
@@ -84,20 +84,38 @@ class AudioStream:
         self._features.cut()
         self._activity.cut()
 
-    def take(self) -> ChunkAudio:
-        """What the next chunk hears, where its features were made; only when ready. Then the next chunk begins."""
+    @property
+    def ahead(self) -> int:
+        """How many samples a chunk can hear that come after its end."""
+        return self._window // 2 * SAMPLES_PER_FRAME
+
+    def take(self, coming: np.ndarray | None = None) -> ChunkAudio:
+        """What the next chunk hears, where its features were made; only when ready. Then the next chunk begins.
+
+        coming: samples [n] that will follow, any n; they are heard ahead and not taken. Lips that shut at
+        the end of a chunk depend on them.
+        """
         assert self.ready, f"{self.wanted} samples are missing"
         opening, side = self._before is None, self._window // 2
         samples = self._buffer[: self._size].copy()
         features = self._features.push(torch.from_numpy(samples)[None])
         before = features[:, :1].repeat_interleave(side, 1) if self._before is None else self._before
-        heard = torch.cat([before, features, features[:, -1:].repeat_interleave(side, 1)], 1)
+        heard = torch.cat([before, features, self._after(features[:, -1:], coming)], 1)
         speaking = self._activity.push(samples)
         # To latent_modes the first frame is one that stands alone; in later chunks none does.
         modes = latent_modes(speaking) if opening else latent_modes(np.append(False, speaking))[1:]
         self._before = heard[:, features.shape[1] : features.shape[1] + side].clone()
         self._filled = 0
         return ChunkAudio(_windows(heard, self._window, self._frames, opening), modes[None])
+
+    def _after(self, last: Tensor, coming: np.ndarray | None) -> Tensor:
+        """[1, window // 2, ...] after a chunk's last frame [1, 1, ...]: what is coming, then its last frame again."""
+        frames = 0 if coming is None else min(len(coming), self.ahead) // SAMPLES_PER_FRAME
+        if coming is None or not frames:
+            return last.repeat_interleave(self._window // 2, 1)
+        samples = np.clip(coming[: frames * SAMPLES_PER_FRAME], -1, 1, dtype=np.float32)
+        heard = self._features.peek(torch.from_numpy(samples)[None])
+        return torch.cat([heard, heard[:, -1:].repeat_interleave(self._window // 2 - frames, 1)], 1)
 
 
 def _windows(heard: Tensor, window: int, frames: int, opening: bool) -> AudioWindows:

@@ -197,9 +197,10 @@ class Engine:
             return self.vae.encode(video.to(self._vae_device)).float().to(self.device)
 
     @torch.inference_mode()
-    def denoise(self, calls: Sequence[Call]) -> Tensor:
+    def denoise(self, calls: Sequence[Call], coming: Sequence[np.ndarray] | None = None) -> Tensor:
         """The next chunk of each call, [B, C, f, h, w] in the order of `calls`, whose sound must be ready.
 
+        coming: what follows the sound of each, see AudioStream.take.
         Calls may be at different chunks. All share one pass per step, but for those at their chunk 0, which hears
         in another shape and has a pass of its own.
         """
@@ -208,11 +209,11 @@ class Engine:
             groups.setdefault(call.chunk == 0, []).append(index)
         made: dict[int, Tensor] = {}
         for group in groups.values():
-            made |= zip(group, self._denoise([calls[index] for index in group]), strict=True)
+            heard = [calls[index].audio.take(coming[index] if coming else None) for index in group]
+            made |= zip(group, self._denoise([calls[index] for index in group], heard), strict=True)
         return torch.stack([made[index] for index in range(len(calls))])
 
-    def _denoise(self, calls: list[Call]) -> Tensor:
-        heard = [call.audio.take() for call in calls]
+    def _denoise(self, calls: list[Call], heard: list[ChunkAudio]) -> Tensor:
         steps = self.chunk.steps
         noise = [torch.randn(steps, *self._shape, generator=call.generator) for call in calls]
         with autocast(self.device, self.dtype):

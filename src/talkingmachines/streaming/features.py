@@ -25,6 +25,9 @@ class FeatureStream(Protocol):
     def push(self, samples: Tensor) -> Tensor:
         """Those of the next samples [1, 640 * T] in [-1, 1]: [1, T, ...], on the device that the maker chose."""
 
+    def peek(self, samples: Tensor) -> Tensor:
+        """What `push` would return. Nothing changes: to hear ahead."""
+
     def cut(self) -> None:
         """Forgets what came last: what comes next does not follow on it, and would begin with a click."""
 
@@ -45,9 +48,12 @@ class LogMelStream:
         return cls()
 
     def push(self, samples: Tensor) -> Tensor:
-        features = log_mel(samples, self._history)
+        features = self.peek(samples)
         self._history = samples[:, -HISTORY:].clone()
         return features
+
+    def peek(self, samples: Tensor) -> Tensor:
+        return log_mel(samples, self._history)
 
     def cut(self) -> None:
         self._history = torch.zeros_like(self._history)
@@ -75,6 +81,13 @@ class HearingStream:
         pieces = [samples[:, :opening], *samples[:, opening:].split(FRAMES_PER_LATENT * SAMPLES_PER_FRAME, 1)]
         return torch.cat([self._next(piece) for piece in pieces if piece.shape[1]], 1)
 
+    def peek(self, samples: Tensor) -> Tensor:
+        before = self._heard, self._drawn, self._generator.get_state()
+        features = self.push(samples)
+        self._heard, self._drawn, _ = before
+        self._generator.set_state(before[2])
+        return features
+
     def _next(self, samples: Tensor) -> Tensor:
         heard, self._heard = self._hearing.push(samples, self._heard)
         drawn, self._drawn = self._gestures.draw(heard, self._drawn, self._generator)
@@ -100,6 +113,9 @@ class SpeechStream:
     def push(self, samples: Tensor) -> Tensor:
         features, self._state = self._encoder.features_next(samples, self._state)
         return features
+
+    def peek(self, samples: Tensor) -> Tensor:
+        return self._encoder.features_next(samples, self._state)[0]
 
     def cut(self) -> None:
         """How loud the stream is stays known."""

@@ -24,7 +24,7 @@ class LiveCall:
 
     def __init__(self, session: Session, chunk: int, clock: Clock | None = None) -> None:
         self._session, self._clock = session, clock or MonotonicClock()
-        self._pacer = Pacer(session.samples_wanted // SAMPLES_PER_FRAME, chunk)
+        self._pacer = Pacer(session.samples_wanted // SAMPLES_PER_FRAME, chunk, session.samples_ahead)
         self._changed = threading.Condition()
         self._maker: threading.Thread | None = None
         self._closed = False
@@ -107,7 +107,8 @@ class LiveCall:
             while wanted := self._next_chunk():
                 if wanted.after_cut:
                     self._session.interrupt()
-                pixels = np.stack([frame.pixels for frame in self._session.push_audio(wanted.samples)])
+                frames = self._session.push_audio(wanted.samples, wanted.coming)
+                pixels = np.stack([frame.pixels for frame in frames])
                 with self._changed:
                     self._pacer.made(pixels, self._clock.now())
                     self._changed.notify_all()

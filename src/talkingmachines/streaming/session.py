@@ -35,8 +35,17 @@ class Session:
         """How many samples are missing for the next chunk, at least 1: pushing so many gives its frames."""
         return self._call.audio.wanted
 
-    def push_audio(self, pcm: np.ndarray) -> list[VideoFrame]:
+    @property
+    def samples_ahead(self) -> int:
+        """How many samples after a chunk its lips can make use of, see `push_audio`."""
+        return self._call.audio.ahead
+
+    def push_audio(self, pcm: np.ndarray, coming: np.ndarray | None = None) -> list[VideoFrame]:
         """Sound that goes on where the last push ended: float32 [n], mono 16 kHz, any n. Values are cut to [-1, 1].
+
+        coming: what is already known to follow, to be pushed later, of any length. Lips shut more surely at the end of
+        a chunk where it is heard ahead (`samples_ahead`). Unless given, nothing is: the pictures are the same then
+        whatever the pieces.
 
         Returns the frames of all chunks that are complete with it, often none. Of a long sound these are many: push
         `samples_wanted` at a time to have no more than a chunk's at once.
@@ -46,12 +55,14 @@ class Session:
         """
         with self._turn():
             check_samples(pcm)
+            if coming is not None:
+                check_samples(coming)
             made: list[VideoFrame] = []
             while True:
                 pcm = self._call.audio.push(pcm)
                 if not self._call.audio.ready:
                     return made
-                made += self._next_chunk()
+                made += self._next_chunk(None if coming is None else self._ahead(pcm, coming))
 
     def end_segment(self) -> list[VideoFrame]:
         """Completes the chunk that has begun with silence, and returns its frames; none where no sound waits.
@@ -84,10 +95,14 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _next_chunk(self) -> list[VideoFrame]:
+    def _ahead(self, left: np.ndarray, coming: np.ndarray) -> np.ndarray:
+        return np.concatenate([left[: self.samples_ahead], coming[: self.samples_ahead]])
+
+    def _next_chunk(self, coming: np.ndarray | None = None) -> list[VideoFrame]:
         self._check_open()
         try:
-            pixels = self._engine.decode(self._call, self._engine.denoise([self._call]))
+            heard_ahead = None if coming is None else [coming]
+            pixels = self._engine.decode(self._call, self._engine.denoise([self._call], heard_ahead))
         except BaseException as error:
             # What the call remembers may be half of this chunk: to go on would show wrong frames.
             self._failure = error

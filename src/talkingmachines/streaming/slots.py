@@ -58,9 +58,11 @@ class LiveFrame:
 
 @dataclass(frozen=True)
 class Make:
-    """A chunk to make now. samples: float32 [640 * T]; after_cut: what was said before it has been interrupted."""
+    """A chunk to make now. samples: float32 [640 * T]; coming: [n], speech that waits to come after it; after_cut: what
+    was said before it has been interrupted."""
 
     samples: np.ndarray
+    coming: np.ndarray
     after_cut: bool
 
 
@@ -125,6 +127,16 @@ class _Speech:
         self.count -= count
         return samples, spoken
 
+    def peek(self, count: int) -> np.ndarray:
+        """The first `count` samples, or all."""
+        pieces, there = [np.zeros(0, np.float32)], 0
+        for piece, _ in self._pieces:
+            if there >= count:
+                break
+            pieces.append(piece[: count - there])
+            there += len(pieces[-1])
+        return np.concatenate(pieces)
+
     def clear(self) -> None:
         self._pieces.clear()
         self.count = 0
@@ -134,11 +146,12 @@ class _Speech:
 class Pacer:
     """The decisions of one live call. It knows no clock, thread or model: `now` is always handed in, in seconds.
 
-    opening, chunk: video frames of the first chunk and of every other.
+    opening, chunk: video frames of the first chunk and of every other; ahead: samples after it that a chunk can hear.
     """
 
     opening: int
     chunk: int
+    ahead: int = 0
     counts: LiveCounts = field(default_factory=LiveCounts)
 
     def __post_init__(self) -> None:
@@ -214,7 +227,7 @@ class Pacer:
         samples, spoken = self._next_chunk()
         self._making = _Making(samples, np.sum(spoken.reshape(-1, SAMPLES_PER_FRAME), axis=1), now)
         self._flowing, after_cut, self._cut = bool(spoken[-1]), self._cut, False
-        return Make(samples, after_cut)
+        return Make(samples, self._speech.peek(self.ahead), after_cut)
 
     def made(self, frames: np.ndarray, now: float) -> None:
         """The chunk asked for last is there: uint8 [T, H, W, 3]."""

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from talkingmachines.dit.model import DiT
 from talkingmachines.flow.chunk import ChunkConfig
 from talkingmachines.training.autoencoder import AutoencoderRecipe, reconstruction_losses
-from talkingmachines.training.rollout import Batch, Scene, rollout
+from talkingmachines.training.rollout import Batch, Scene, heard_ahead, rollout
 from talkingmachines.vae.model import CausalVAE
 from talkingmachines.vae.pixels import to_pixels, to_unit
 
@@ -49,7 +49,7 @@ class DecoderStage:
             sigma = self.recipe.noise * torch.rand(len(latents), 1, 1, 1, 1, generator=generator).to(latents)
             return latents + sigma * torch.randn(latents.shape, generator=generator).to(latents)
         assert self.student.config.audio is not None
-        scene = Scene.of(batch, self.student.config.audio.window, self.chunk.frames)
+        scene = Scene.of(batch, self.student.config.audio.window, self.chunk.frames, heard_ahead(generator))
         last = self.chunk.steps - 1
         made, _ = rollout(self.student, self.chunk, scene, self.chunk.window, last, 1, generator)
         return made.to(latents)

@@ -16,7 +16,7 @@ from talkingmachines.errors import ConfigError
 from talkingmachines.flow.chunk import ChunkConfig
 from talkingmachines.flow.path import add_noise, x0_from_velocity
 from talkingmachines.flow.schedule import training_sigmas
-from talkingmachines.training.rollout import Batch, Scene, call_grid, real_window, rollout, window_call
+from talkingmachines.training.rollout import Batch, Scene, call_grid, heard_ahead, real_window, rollout, window_call
 from talkingmachines.training.teacher import TeacherRecipe, TeacherStage
 from talkingmachines.training.trajectories import (
     Aim,
@@ -117,7 +117,7 @@ class DistillStage:
         share = self.recipe.rollouts * min(1.0, step / max(self.recipe.grow_steps, 1))
         at = int(torch.randint(self.chunk.steps, (), generator=generator))
         assert self.student.config.audio is not None
-        scene = Scene.of(batch, self.student.config.audio.window, self.chunk.frames)
+        scene = Scene.of(batch, self.student.config.audio.window, self.chunk.frames, heard_ahead(generator))
         own = float(torch.rand((), generator=generator)) < share
         make = self._from_call if own else self._from_real
         return make(batch, scene, at, generator)

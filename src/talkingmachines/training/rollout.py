@@ -36,10 +36,11 @@ class Scene:
     audio: AudioWindows
 
     @classmethod
-    def of(cls, batch: Batch, window: int, chunk: int) -> "Scene":
-        """window: video frames heard; chunk: latent frames. Nothing is heard that comes after a chunk."""
+    def of(cls, batch: Batch, window: int, chunk: int, ahead: bool = False) -> "Scene":
+        """window: video frames heard; chunk: latent frames; ahead: what comes after a chunk is heard too, as it is in a
+        call whose speech comes faster than it is spoken."""
         features = batch["features"]
-        ends = range(chunk - 1, num_latents(features.shape[1]) + chunk, chunk)
+        ends = None if ahead else range(chunk - 1, num_latents(features.shape[1]) + chunk, chunk)
         return cls(batch["latents"], batch["reference"], batch["modes"], audio_windows(features, window, ends))
 
     def conditioning(self, mask_channels: int, frames: Sequence[int], chunk: int, before: Tensor) -> Conditioning:
@@ -128,6 +129,11 @@ def rollout(
         if index >= chunks - learn:
             learnt.append(estimates[step])
     return torch.cat(made, 2), torch.cat(learnt, 2)
+
+
+def heard_ahead(generator: torch.Generator) -> bool:
+    """Whether a scene hears ahead: half of them do."""
+    return bool(torch.rand((), generator=generator) < 0.5)
 
 
 @torch.no_grad()

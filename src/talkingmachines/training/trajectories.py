@@ -24,7 +24,7 @@ from talkingmachines.flow.sampler import sample
 from talkingmachines.flow.schedule import sampling_sigmas
 from talkingmachines.precision import fast_autocast
 from talkingmachines.training.checkpoint import fingerprint
-from talkingmachines.training.rollout import Scene, call_grid, real_window, uncertain, window_call
+from talkingmachines.training.rollout import Scene, call_grid, heard_ahead, real_window, uncertain, window_call
 from talkingmachines.training.teacher import WARP, TeacherStage
 from talkingmachines.vae.config import TEMPORAL_STRIDE
 from talkingmachines.vae.model import CausalVAE
@@ -199,7 +199,7 @@ def regression(
 ) -> tuple[Tensor, Tensor]:
     """Error of x0 at one step, all chunks of a window at once under the sparse mask, against the teacher's clip; x0."""
     assert model.config.audio is not None
-    scene = Scene.of(batch, model.config.audio.window, chunk.frames)
+    scene = Scene.of(batch, model.config.audio.window, chunk.frames, heard_ahead(generator))
     points, sigma = batch["points"], chunk.sigmas[step].to(batch["points"]).view(1)
     frames = range(points.shape[3])
     before = uncertain(points[-1], generator)
@@ -216,7 +216,7 @@ def real_regression(
 ) -> Tensor:
     """Error of x0 at one step, made as in a call, against a real clip: chunk 0 and chunks from anywhere later."""
     assert model.config.audio is not None
-    scene = Scene.of(batch, model.config.audio.window, chunk.frames)
+    scene = Scene.of(batch, model.config.audio.window, chunk.frames, heard_ahead(generator))
     shown = real_window(scene, chunk, generator)
     made, moved = window_call(model, chunk, scene, shown, step, generator)
     return aim.loss(made, moved, scene.latents[:, :, shown], batch["weight"][:, shown])
