@@ -27,7 +27,7 @@ from talkingmachines.conversation.voices.language import REPLIERS, load_eliza
 from talkingmachines.conversation.voices.recognition import RECOGNISERS
 from talkingmachines.conversation.voices.services import LocalLanguage, LocalRecognition, LocalSpeech, PauseAnalyzer
 from talkingmachines.conversation.voices.speech import SPEAKERS, load_espeak
-from talkingmachines.conversation.voices.streams import stream
+from talkingmachines.conversation.voices.streams import Begun
 from talkingmachines.errors import ConfigError, MissingPackageError
 
 ADA = Persona("Ada", "You are Ada.", "Hello there.")
@@ -138,7 +138,7 @@ def test_a_thread_is_told_when_nobody_wants_more() -> None:
 
     async def take() -> list[int]:
         taken = []
-        items = stream(make)
+        items = Begun(make).items()
         async for item in items:
             taken.append(item)
             if item == 3:
@@ -155,7 +155,7 @@ def test_an_error_on_the_thread_comes_out() -> None:
         raise ValueError("broken")
 
     async def take() -> None:
-        async for _ in stream(make):
+        async for _ in Begun(make).items():
             pass
 
     with pytest.raises(ValueError, match="broken"):
@@ -180,6 +180,36 @@ def test_a_local_model_answers_part_by_part() -> None:
         "thanks.",
     ] and not errors
     assert heard == [{"role": "system", "content": "You are Ada."}, {"role": "user", "content": "How are you?"}]
+
+
+@pytest.mark.parametrize(("expected", "asked"), [("How are you?", 1), ("How are", 2), (None, 2)])
+def test_an_answer_is_begun_before_it_is_asked_for(expected: str | None, asked: int) -> None:
+    """None: it was begun, and then speech went on."""
+    heard: list[str] = []
+    answered, given_up = threading.Event(), threading.Event()
+
+    def reply(messages, stopped):
+        heard.append(messages[-1]["content"])
+        answered.set()
+        yield "Fine, so far. "
+        if len(heard) < asked:
+            assert stopped.wait(5)
+            given_up.set()
+
+    context = LLMContext()
+    language = LocalLanguage(reply, "test", "You are Ada.", context)
+
+    async def play(worker) -> None:
+        language.expect(expected or "How are you?")
+        await asyncio.to_thread(answered.wait, 5)
+        if expected is None:
+            language.expect(None)
+        context.add_message({"role": "user", "content": "How are you?"})
+        await worker.queue_frame(LLMContextFrame(context))
+
+    seen, errors = asyncio.run(run_pipeline([language], play))
+    assert [frame.text for frame in seen.of(AggregatedTextFrame)] == ["Fine, so far."] and not errors
+    assert len(heard) == asked and heard[-1] == "How are you?" and given_up.is_set() == (asked == 2)
 
 
 def test_a_local_model_that_fails_is_reported_and_the_call_goes_on() -> None:
@@ -226,14 +256,18 @@ def test_what_was_said_is_recognised_in_the_pause() -> None:
         heard.append(len(samples))
         return f"{len(samples)} samples"
 
+    expected: list[str | None] = []
+
     async def said(more: bool) -> str:
-        recognition = paused_after(bytes(2 * 1000), recognise)
+        recognition = paused_after(bytes(2 * 1000), recognise, expected.append)
         if more:
             recognition.paused(False)
         return await text_of(recognition, bytes(2 * 12_000))
 
     assert asyncio.run(said(more=False)) == "9000 samples" and heard == [9000]
+    assert expected == [None, "9000 samples"]
     assert asyncio.run(said(more=True)) == "12000 samples" and heard == [9000, 9000, 12000]
+    assert expected == [None, "9000 samples", None, None]
 
 
 def test_a_pause_in_the_next_sentence_does_not_take_the_place_of_one_that_waits() -> None:
@@ -248,8 +282,10 @@ def test_a_pause_in_the_next_sentence_does_not_take_the_place_of_one_that_waits(
     assert asyncio.run(said()) == ["9000 samples", "10000 samples"]
 
 
-def paused_after(sound: bytes, recognise: Callable[[np.ndarray], str]) -> LocalRecognition:
-    recognition = LocalRecognition(recognise, "fake")
+def paused_after(
+    sound: bytes, recognise: Callable[[np.ndarray], str], expect: Callable[[str | None], None] | None = None
+) -> LocalRecognition:
+    recognition = LocalRecognition(recognise, "fake", expect)
     recognition._sample_rate = 16_000
     recognition._audio_buffer += sound
     recognition.paused(True)

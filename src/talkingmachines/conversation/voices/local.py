@@ -28,11 +28,12 @@ LONGEST = 120
 def build(options: CallOptions) -> Voice:
     persona = options.persona
     hearing, recognise = first_that_works("recognition", RECOGNISERS)
-    thinking, llm = _language(options)
+    context = LLMContext()
+    thinking, llm = _language(options, context)
     speaking, speak = first_that_works("voice", SPEAKERS)
-    recognition = LocalRecognition(recognise, hearing)
+    recognition = LocalRecognition(recognise, hearing, llm.expect if isinstance(llm, LocalLanguage) else None)
     user, assistant = LLMContextAggregatorPair(
-        LLMContext(), user_params=LLMUserAggregatorParams(vad_analyzer=PauseAnalyzer(recognition.paused))
+        context, user_params=LLMUserAggregatorParams(vad_analyzer=PauseAnalyzer(recognition.paused))
     )
     greeting: list[Frame] = [TTSSpeakFrame(persona.greeting)] if persona.greeting else []
     return Voice(
@@ -48,12 +49,12 @@ def build(options: CallOptions) -> Voice:
     )
 
 
-def _language(options: CallOptions) -> tuple[str, LLMService[Any]]:
+def _language(options: CallOptions, context: LLMContext) -> tuple[str, LLMService[Any]]:
     """The model of this machine, or that of a server that speaks OpenAI's protocol."""
     character = options.persona.character
     if not options.llm_url or not options.llm_model:
         name, reply = first_that_works("language model", REPLIERS)
-        return name, LocalLanguage(reply, name, character)
+        return name, LocalLanguage(reply, name, character, context)
     settings = OpenAILLMService.Settings(
         model=options.llm_model, system_instruction=character, max_tokens=LONGEST, temperature=0.7
     )

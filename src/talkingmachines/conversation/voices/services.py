@@ -33,7 +33,7 @@ from talkingmachines.conversation.voices.clauses import clauses
 from talkingmachines.conversation.voices.language import Message, Reply
 from talkingmachines.conversation.voices.recognition import Recognise
 from talkingmachines.conversation.voices.speech import Speak
-from talkingmachines.conversation.voices.streams import stream
+from talkingmachines.conversation.voices.streams import Begun
 from talkingmachines.types import SAMPLE_RATE
 
 _SLOWEST = 2.0
@@ -66,18 +66,28 @@ class PauseAnalyzer(SileroVADAnalyzer):
 
 
 class LocalRecognition(SegmentedSTTService):
-    """What was said between two pauses, as text; recognised while it is still being found out whether that was all."""
+    """What was said between two pauses, as text; recognised while it is still being found out whether that was all.
 
-    def __init__(self, recognise: Recognise, name: str) -> None:
+    expect: called on the event loop with that text as soon as it is there, and with None when speech goes on.
+    """
+
+    def __init__(self, recognise: Recognise, name: str, expect: Callable[[str | None], None] | None = None) -> None:
         settings = STTSettings(model=name, language=None)
         super().__init__(sample_rate=SAMPLE_RATE, ttfs_p99_latency=_SLOWEST, settings=settings)
-        self._recognise = recognise
+        self._recognise, self._expect = recognise, expect or (lambda text: None)
         self._begun: tuple[bytes, asyncio.Future[str]] | None = None
 
     def paused(self, paused: bool) -> None:
         """See PauseAnalyzer: begins with what was said so far, or forgets it."""
+        self._expect(None)
         said = bytes(self._audio_buffer)
         self._begun = (said, self._recognised(said + self._trailing_silence())) if paused else None
+        if self._begun:
+            self._begun[1].add_done_callback(self._guessed)
+
+    def _guessed(self, text: asyncio.Future[str]) -> None:
+        if not text.cancelled() and not text.exception() and self._begun and self._begun[1] is text:
+            self._expect(text.result().strip())
 
     def _recognised(self, audio: bytes) -> asyncio.Future[str]:
         return asyncio.get_running_loop().run_in_executor(None, self._recognise, from_bytes(audio))
@@ -89,25 +99,41 @@ class LocalRecognition(SegmentedSTTService):
     async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
         await self.start_processing_metrics()
         # What has begun may be of the next segment, where recognition is slower than speech.
-        if self._begun and audio.startswith(self._begun[0]):
-            (_, text), self._begun = self._begun, None
-        else:
-            text = self._recognised(audio)
-        said = (await text).strip()
+        begun = self._begun if self._begun and audio.startswith(self._begun[0]) else None
+        said = (await (begun[1] if begun else self._recognised(audio))).strip()
+        if begun and self._begun is begun:
+            self._begun = None
         await self.stop_processing_metrics()
         if said:
             yield TranscriptionFrame(said, self._user_id, time_now_iso8601())
 
 
 class LocalLanguage(LLMService):
-    """An answer to the conversation so far, in parts to be spoken: handing on every token takes a core, too."""
+    """An answer to the conversation so far, in parts to be spoken: handing on every token takes a core, too.
 
-    def __init__(self, reply: Reply, name: str, system: str) -> None:
+    context: of the conversation, where answers may be begun before they are asked for, see `expect`.
+    """
+
+    def __init__(self, reply: Reply, name: str, system: str, context: LLMContext | None = None) -> None:
         unused: dict[str, Any] = dict.fromkeys(_UNUSED)
         settings = LLMSettings(model=name, system_instruction=system, **unused)
         settings.filter_incomplete_user_turns = False
         super().__init__(settings=settings)
-        self._reply, self._system = reply, system
+        self._reply, self._system, self._context = reply, system, context or LLMContext()
+        self._begun: tuple[list[Message], Begun[str]] | None = None
+
+    def expect(self, said: str | None) -> None:
+        """The user may have finished with these words: begins to answer. Or goes on (None): forgets that."""
+        if self._begun:
+            self._begun[1].stop()
+            self._begun = None
+        if said:
+            messages = [*self._messages(self._context), {"role": "user", "content": said}]
+            self._begun = messages, self._begin(messages)
+
+    async def cleanup(self) -> None:
+        self.expect(None)
+        await super().cleanup()
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
@@ -123,13 +149,23 @@ class LocalLanguage(LLMService):
             await self.push_frame(LLMFullResponseEndFrame())
 
     async def _answer(self, context: LLMContext) -> None:
-        messages = [{"role": "system", "content": self._system}, *_messages(context)]
+        messages = self._messages(context)
+        begun, self._begun = self._begun, None
+        if begun and begun[0] != messages:
+            begun[1].stop()
+            begun = None
         await self.start_processing_metrics()
         await self.start_ttfb_metrics()
-        async for clause in stream(lambda stopped: clauses(self._reply(messages, stopped))):
+        async for clause in (begun[1] if begun else self._begin(messages)).items():
             await self.stop_ttfb_metrics()
             await self.push_frame(AggregatedTextFrame(clause, TextType.SENTENCE))
         await self.stop_processing_metrics()
+
+    def _begin(self, messages: list[Message]) -> Begun[str]:
+        return Begun(lambda stopped: clauses(self._reply(messages, stopped)))
+
+    def _messages(self, context: LLMContext) -> list[Message]:
+        return [{"role": "system", "content": self._system}, *_messages(context)]
 
 
 _UNUSED = (
@@ -169,7 +205,7 @@ class LocalSpeech(TTSService):
 
     async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[Frame | None, None]:
         try:
-            async for samples, rate in stream(lambda _: self._say(text)):
+            async for samples, rate in Begun(lambda _: self._say(text)).items():
                 await self.stop_ttfb_metrics()
                 yield TTSAudioRawFrame(to_bytes(samples), rate, 1, context_id=context_id)
         except Exception as error:
