@@ -111,11 +111,12 @@ def test_a_giant_message_is_cut_in_the_log(caplog):
 class FakeSession:
     """Makes chunks of 12 frames, each of which takes `spent` seconds of a clock that the test turns."""
 
+    samples_wanted, samples_ahead = 12 * 640, 0
+
     def __init__(self, clock, spent):
         self._clock, self._spent = clock, spent
-        self.samples_wanted = 12 * 640
 
-    def push_audio(self, pcm):
+    def push_audio(self, pcm, coming=None):
         self._clock[0] += self._spent
         return [VideoFrame(np.zeros((2, 2, 3), np.uint8), 0.0)] * 12
 
