@@ -82,10 +82,10 @@ class HearingStream:
         return torch.cat([self._next(piece) for piece in pieces if piece.shape[1]], 1)
 
     def peek(self, samples: Tensor) -> Tensor:
-        before = self._heard, self._drawn, self._generator.get_state()
+        heard, drawn, chance = self._heard, self._drawn, self._generator.get_state()
         features = self.push(samples)
-        self._heard, self._drawn, _ = before
-        self._generator.set_state(before[2])
+        self._heard, self._drawn = heard, drawn
+        self._generator.set_state(chance)
         return features
 
     def _next(self, samples: Tensor) -> Tensor:
