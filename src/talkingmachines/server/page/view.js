@@ -115,10 +115,7 @@ export const captions = {
 const EDGE = 0.06; // of the picture's width or height
 const SHIFTS = [[1, 0], [-1, 0], [0, 1], [0, -1]]; // pixels; drawn over itself by these, a picture is blurred
 
-/**
- * The edges of the picture, drawn out and out of focus, fill what it leaves of the window. A few pixels: it costs nothing.
- * Nor may it have a filter in CSS: without a graphics card that takes half a core, for every picture of the call anew.
- */
+/** The edges of the picture, drawn out and out of focus, fill what it leaves of the window. A few pixels: it costs nothing. */
 export function glow() {
   const source = document.body.classList.contains("live") && $("face").videoWidth ? $("face") : $("still");
   const width = source.videoWidth || source.naturalWidth;
@@ -135,6 +132,27 @@ export function glow() {
   canvas.globalAlpha = 0.5;
   for (const [x, y] of [...SHIFTS, ...SHIFTS]) canvas.drawImage($("glow"), x, y);
   canvas.globalAlpha = 1;
+  rims();
+}
+
+/** What is outside the picture, drawn over its edges and fading: so it has none, and needs no mask. */
+function rims() {
+  const all = $("glow").getBoundingClientRect();
+  const [across, down] = [$("glow").width / all.width, $("glow").height / all.height];
+  for (const [last, rim] of document.querySelectorAll(".rim").entries()) {
+    const { x, y, width, height } = rim.getBoundingClientRect();
+    const canvas = rim.getContext("2d");
+    const whole = [0, 0, rim.width, rim.height];
+    canvas.globalCompositeOperation = "copy";
+    canvas.drawImage($("glow"), (x - all.x) * across, (y - all.y) * down, width * across, height * down, ...whole);
+    const ends = innerWidth > innerHeight ? [0, 0, rim.width, 0] : [0, 0, 0, rim.height];
+    const fading = canvas.createLinearGradient(...ends);
+    fading.addColorStop(last ? 0.95 : 0.05, "#000");
+    fading.addColorStop(last ? 0 : 1, "transparent");
+    canvas.globalCompositeOperation = "destination-in";
+    canvas.fillStyle = fading;
+    canvas.fillRect(...whole);
+  }
 }
 
 export function timer(began) {
