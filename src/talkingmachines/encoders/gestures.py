@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from talkingmachines.errors import ConfigError
+from talkingmachines.types import FPS
 
 NOISE = 0.1
 """Most noise, in training, on the gestures that a frame goes on from: so that a drawn track that strays comes back."""
@@ -36,6 +37,10 @@ _STARTS = 64
 _UNMEASURED = 6.0
 """Limit of a model that has not been told how far gestures go."""
 
+_REST = 30.0
+"""Seconds in which a face comes back to that of the picture. Training tracks rest here and there, so drawn ones wander;
+a call rests where its picture does."""
+
 _SPEED = 8.0
 """What the change of a smooth motion from frame to frame is multiplied with, to be seen beside the jump of a blink."""
 
@@ -56,11 +61,13 @@ class GesturesConfig:
 
 @dataclass(frozen=True)
 class GesturesState:
-    """last, before: the two latest gestures [B, G]; first: those of the given picture [B, G]; memory [1, B, D]."""
+    """last, before: the two latest gestures [B, G]; first: those of the given picture [B, G]; rest: mean of those less
+    these [B, G], lately; memory [1, B, D]."""
 
     last: Tensor
     before: Tensor
     first: Tensor
+    rest: Tensor
     memory: Tensor | None = None
 
 
@@ -157,20 +164,22 @@ class Gestures(nn.Module):
         """The face of the given picture, as if in the middle of a motion."""
         chosen = torch.randint(len(self.starts), (batch,), generator=generator, device=generator.device)
         first, speed = self.starts[chosen].unbind(1)
-        return GesturesState(first, first - speed, first)
+        return GesturesState(first, first - speed, first, torch.zeros_like(first))
 
     def draw(self, heard: Tensor, state: GesturesState, generator: torch.Generator) -> tuple[Tensor, GesturesState]:
-        """Gestures [B, T, G] of the next frames, less those of the given picture, and the state after them.
+        """Gestures [B, T, G] of the next frames, less those of the given picture and where the face rested lately, and
+        the state after them.
 
         heard: [B, T, C], of these frames.
         """
-        last, before, memory = state.last, state.before, state.memory
+        last, before, rest, memory = state.last, state.before, state.rest, state.memory
         noise = last.new_full((len(last),), _OWN_NOISE)
         drawn = []
         for frame in heard.split(1, 1):
             mixture, memory = self(frame, last[:, None], before[:, None], memory, noise)
             wanted = mixture.sample(generator)[:, 0].clamp(self.low, self.high)
             before, last = last, last + (wanted - last).clamp(-self.fastest, self.fastest)
-            drawn.append(last)
-        changes = self.gain * (torch.stack(drawn, 1) - state.first[:, None])
-        return changes, GesturesState(last, before, state.first, memory)
+            changed = last - state.first
+            rest = rest + (changed - rest) / (_REST * FPS)
+            drawn.append(changed - rest)
+        return self.gain * torch.stack(drawn, 1), GesturesState(last, before, state.first, rest, memory)
