@@ -44,8 +44,9 @@ def test_figures(capsys, sessions):
     assert list(found["stage_ms"]) == STAGES
     assert all(spent > 0 for spent in found["stage_ms"].values())
     assert found["peak_memory_mb"] > 50
-    assert set(found["growth"]) == {"chunk_time", "memory", "part_seconds"}
+    assert set(found["growth"]) == {"chunk_time", "memory", "part_seconds", "old_over_new"}
     assert found["growth"]["memory"] == pytest.approx(1, abs=0.2)
+    assert found["growth"]["old_over_new"] > 0
     machine = found["machine"]
     assert machine["cpu"] and machine["cores"] >= 1 and machine["torch"] == torch.__version__
     assert machine["threads"] == torch.get_num_threads()

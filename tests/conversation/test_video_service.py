@@ -148,7 +148,8 @@ def test_an_interruption_drops_all_that_was_not_played() -> None:
     assert not seen.of(TTSTextFrame) and len(seen.of(TTSStoppedFrame)) == 1
     passed = [at for at, frame in seen.frames if isinstance(frame, InterruptionFrame)]
     assert passed[0] - cut_at < 0.1
-    after = [at for at, frame in seen.frames if isinstance(frame, OutputAudioRawFrame) and at > passed[0]]
+    # A frame that was handed on in the same moment may arrive after the interruption, which overtakes it.
+    after = [at for at, frame in seen.frames if isinstance(frame, OutputAudioRawFrame) and at > passed[0] + 1 / FPS]
     assert not after or after[0] > cut_at + 0.6
     silent = [at for at, frame in seen.frames if isinstance(frame, OutputImageRawFrame) and at > passed[0]]
     assert silent[0] - cut_at < 0.6, "the mouth shuts"

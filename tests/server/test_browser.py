@@ -401,6 +401,7 @@ def figures_of(seen, states, metrics):
     return {
         "fps": round((seen[-1]["video"]["frames"] - seen[0]["video"]["frames"]) / sum(spans), 2),
         "worst_second": round(min(rates), 1),
+        "slowest_seconds": {second: round(rates[second], 1) for second in np.argsort(rates)[:5].tolist()},
         "dropped": seen[-1]["video"]["dropped"],
         "av_offset_p95_ms": round(float(np.percentile(offsets, 95)), 1) if offsets else None,
         "heard": seen[-1]["audio"]["energy"] - seen[0]["audio"]["energy"] > 1e-3,

@@ -109,7 +109,8 @@ def _print_table(result: dict[str, Any]) -> None:
         "at that peak and without the autoencoder",
         "memory": f"{result['peak_memory_mb']} MB at most",
         "growth": f"chunk time {growth['chunk_time']}, memory {growth['memory']}: the last {growth['part_seconds']} s "
-        "against the first",
+        "against the first"
+        + (f"; chunk time {growth['old_over_new']} against a new call" if "old_over_new" in growth else ""),
     }
     table = Table.grid(padding=(0, 2))
     for name, value in rows.items():

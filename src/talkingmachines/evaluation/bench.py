@@ -3,6 +3,7 @@
 1. First frames: calls are opened, given the sound of their first chunk, and timed until its frames are there.
 2. Stages: chunks are made one stage after the other, and each part is timed.
 3. Throughput: chunks are made by the pipeline, without end, and only their arrival is noted.
+4. Age, on a processor: the calls of 3 and new ones make chunks in turns.
 
 Before each pass some chunks are made that do not count.
 """
@@ -44,6 +45,9 @@ PAUSE = 1.0
 MINUTE = 60.0
 """Growth compares the last minute with the first, or the last tenth of what is too short for that."""
 
+TURNS = 120
+"""Chunks that old and new calls make in turns, at most."""
+
 
 @dataclass(frozen=True)
 class BenchConfig:
@@ -72,7 +76,9 @@ def bench(
     bench_calls = _Calls(avatar, fit_image(image, avatar.shape), config.sessions)
     first = _first_frame(bench_calls, config.openings)
     stages = _stages(bench_calls, config.staged)
-    arrivals, memory = _throughput(bench_calls, config.seconds, progress)
+    calls = bench_calls.open()
+    arrivals, memory = _throughput(bench_calls, calls, config.seconds, progress)
+    peak_memory = peak_memory_mb(avatar.device)
     chunk_s = np.diff(arrivals)
     frames = bench_calls.chunk_frames * config.sessions * len(chunk_s)
     fps = frames / float(arrivals[-1] - arrivals[0])
@@ -92,8 +98,8 @@ def bench(
         "chunk_ms": {f"p{share}": round(float(np.percentile(chunk_s, share)) * 1000, 2) for share in (50, 95, 99)},
         "stage_ms": {name: round(seconds * 1000, 2) for name, seconds in stages.items()},
         "arithmetic": arithmetic(avatar.engine, stages, config.sessions),
-        "growth": growth(chunk_s, memory[1:], bench_calls.chunk_frames / FPS),
-        "peak_memory_mb": round(peak_memory_mb(avatar.device), 1),
+        "growth": growth(chunk_s, memory[1:], bench_calls.chunk_frames / FPS) | _age(bench_calls, calls, len(chunk_s)),
+        "peak_memory_mb": round(peak_memory, 1),
         "machine": machine(avatar.device) | {"stage_threads": [denoiser.threads, decoder.threads]},
     }
 
@@ -287,16 +293,41 @@ def _stages(calls: _Calls, chunks: int) -> dict[str, float]:
     return {name: median(one[name] for one in seen[calls.warmup :]) for name in seen[0]}
 
 
-def _throughput(calls: _Calls, seconds: float, progress: Progress | None) -> tuple[np.ndarray, np.ndarray]:
+def _throughput(
+    calls: _Calls, opened: list[Call], seconds: float, progress: Progress | None
+) -> tuple[np.ndarray, np.ndarray]:
     """When each chunk came out of the pipeline, [n + 1], and the memory in use then, in megabytes."""
     wanted = max(2, round(seconds * FPS / calls.chunk_frames))
     total = calls.warmup + wanted + 1
     arrivals, memory = np.zeros(total), np.zeros(total)
     forget_peak_memory(calls.engine.device)
-    with closing(stream_frames(calls.engine, calls.open(), calls.pieces())) as chunks:
+    with closing(stream_frames(calls.engine, opened, calls.pieces())) as chunks:
         for index, _ in zip(range(total), chunks, strict=False):
             arrivals[index] = time.perf_counter()
             memory[index] = memory_mb(calls.engine.device)
             if progress:
                 progress(index + 1, total)
     return arrivals[calls.warmup :], memory[calls.warmup :]
+
+
+def _age(calls: _Calls, old: list[Call], made: int) -> dict[str, float]:
+    """old_over_new: seconds of a chunk of calls that have made so many over those of new ones; a median.
+
+    A processor is faster in one minute than in another. So they take turns, and whatever slows it slows both. On other
+    devices there may be no memory for so many calls again, and nothing is measured.
+    """
+    if calls.engine.device.type != "cpu":
+        return {}
+    new, ratios = calls.open(), []
+    for pieces, coming in islice(pairwise(calls.pieces()), calls.warmup + min(TURNS, made // 10 + 1)):
+        spent = []
+        for opened in (old, new):
+            watch = _watch(calls.engine)
+            with watch.part("all"):
+                for call, samples in zip(opened, pieces, strict=True):
+                    call.audio.push(samples)
+                    call.audio.pad()  # the first piece is a short one: a new call's first chunk is
+                calls.make(opened, coming, watch)
+            spent.append(watch.spent["all"])
+        ratios.append(spent[0] / spent[1])
+    return {"old_over_new": round(median(ratios[calls.warmup :]), 4)}
