@@ -153,11 +153,31 @@ def test_growth_compares_the_last_minute_with_the_first():
     assert growth(np.array([1.0]), np.ones(1), 0.48)["chunk_time"] == 1
 
 
-def test_every_session_hears_speech_of_its_own():
+def calls_of(sessions):
     torch.manual_seed(0)
     spec = tiny()
     avatar = Avatar(spec, CausalVAE(spec.vae), DiT(spec.dit), torch.device("cpu"), features=random_features(spec))
-    calls = bench_module._Calls(avatar, np.zeros((64, 64, 3), np.uint8), 2)
+    return bench_module._Calls(avatar, np.zeros((64, 64, 3), np.uint8), sessions)
+
+
+def test_old_calls_and_new_ones_take_turns(monkeypatch):
+    """On a machine whose clock is ours and that becomes slower with every chunk: old calls take half as long again."""
+    calls, now, made = calls_of(1), [0.0], []
+    old = calls.open()
+
+    def make(opened, coming, watch):
+        assert all(call.audio.ready for call in opened)
+        made.append(opened is old)
+        now[0] += (3 if opened is old else 2) * (1 + (len(made) - 1) // 2)
+
+    monkeypatch.setattr(calls, "make", make)
+    monkeypatch.setattr(bench_module.time, "perf_counter", lambda: now[0])
+    assert bench_module._age(calls, old, 40) == {"old_over_new": 1.5}
+    assert made == [True, False] * (calls.warmup + 5)
+
+
+def test_every_session_hears_speech_of_its_own():
+    calls = calls_of(2)
     speech = bench_module.looped_speech()
     heard = [[], []]
     for _, pieces in zip(range(60), calls.pieces(), strict=False):
