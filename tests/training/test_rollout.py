@@ -15,15 +15,11 @@ def scene(heard: int = 12) -> Scene:
     return Scene.of(Calls(heard)[0], PRESET.dit.audio.window, CHUNK.frames)
 
 
-def _flat(shape: tuple[int | torch.Size, ...]) -> list[int]:
-    return list(shape[0]) if isinstance(shape[0], torch.Size) else list(shape)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("step", [0, 1])
 def test_a_window_is_made_as_a_call_makes_it(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Chunk by chunk with the cache, and all at once, where the latent frames before are the call's."""
     student, chunks, call, noise = model(), CHUNK.window, scene(), torch.randn(CELLS, CELLS)
-    monkeypatch.setattr(torch, "randn", lambda *shape, generator: noise.expand(torch.Size(_flat(shape))).clone())
+    monkeypatch.setattr("talkingmachines.training.rollout.normal", lambda shape, *_: noise.expand(*shape).clone())
     monkeypatch.setattr("talkingmachines.training.rollout.UNCERTAINTY", 0.0)
     made, by_chunks = rollout(student, CHUNK, call, chunks, step, chunks, torch.Generator())
     frames = range(chunks * CHUNK.frames)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from talkingmachines.dit.model import DiT
     from talkingmachines.training.trajectories import TrajectoryBatches
 
-CPU_TRAJECTORIES, GPU_TRAJECTORIES = 150, 600
+CPU_TRAJECTORIES, GPU_TRAJECTORIES = 150, 40
 """Batches of clips that the teacher makes."""
 
 START_SHARE = 0.6

@@ -1,5 +1,7 @@
 """`train STAGE`: the recipe of the shipped weights, stage by stage."""
 
+import math
+import os
 import signal
 import threading
 import time
@@ -37,7 +39,13 @@ GESTURE_FRAMES = 251
 _CALIBRATED = 8
 """Batches by which it is measured how far drawn gestures go."""
 
-CPU_BATCH, GPU_BATCH = 5, 64
+CPU_BATCH, GPU_BATCH = 5, 32
+
+GPU_DRAWN_BATCH = 16
+"""Of a stage whose pictures are drawn while it learns: a GPU would wait for more."""
+
+_PCA_CLIPS = 120
+"""From which the autoencoder's linear start is computed."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +77,12 @@ class Run:
         return CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
 
     @property
-    def workers(self) -> int:
-        import torch
+    def drawn_batch(self) -> int:
+        return CPU_BATCH if self.device.type == "cpu" else GPU_DRAWN_BATCH
 
-        return 2 if self.device.type == "cpu" else max(1, torch.get_num_threads() - 1)
+    @property
+    def workers(self) -> int:
+        return 2 if self.device.type == "cpu" else max(1, (os.cpu_count() or 2) - 1)
 
     def metadata(self, **more: object) -> dict[str, object]:
         return {"preset": self.preset.name, "seed": self.seed, "device": self.device.type, **more}
@@ -132,13 +142,13 @@ def _vae(job: Run) -> None:
 
     size = job.preset.size
     bank = _speech(job)
-    batches = VideoBatches(bank, size, min(size, 128), batch=job.batch, seed=job.seed)
+    batches = VideoBatches(bank, size, min(size, 128), batch=job.drawn_batch, seed=job.seed)
     torch.manual_seed(job.seed)
     model = CausalVAE(_vae_config(job))
     recipe = AutoencoderRecipe()
     stage = AutoencoderStage(model, recipe, batches)
     if not job.resume:
-        stage.start(24)
+        stage.start(math.ceil(_PCA_CLIPS / job.drawn_batch))
     coder, taken = run_stage(stage, job, learning_rate=1e-3, muon=False)
     assert isinstance(coder, CausalVAE)
     whole = VideoBatches(bank, size, size, batch=4, seed=job.seed + 1)
@@ -164,7 +174,7 @@ def _decoder(job: Run) -> None:
         frames,
         frames,
         patch,
-        batch=max(1, job.batch // 2),
+        batch=max(1, job.drawn_batch // 2),
         seed=job.seed + 2,
         bank=_speech(job),
     )

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from talkingmachines.training.randomness import normal
 from talkingmachines.vae.config import TEMPORAL_STRIDE
 from talkingmachines.vae.model import PATCH, CausalVAE
 from talkingmachines.vae.pca import start_from_pca
@@ -85,7 +86,7 @@ class AutoencoderStage:
         video = to_unit(batch["video"])
         latents = self.model.encode(video)
         sigma = self.recipe.noise * torch.rand(len(video), 1, 1, 1, 1, generator=generator)
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        noise = normal(latents.shape, latents.device, generator).to(latents)
         made = self.model.decode(latents + sigma.to(latents) * noise).float()
         losses = reconstruction_losses(made, video, self.recipe)
         penalty = latents.float().square().mean()

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from talkingmachines.dit.model import DiT
 from talkingmachines.flow.chunk import ChunkConfig
 from talkingmachines.training.autoencoder import AutoencoderRecipe, reconstruction_losses
+from talkingmachines.training.randomness import normal
 from talkingmachines.training.rollout import Batch, Scene, heard_ahead, rollout
 from talkingmachines.vae.model import CausalVAE
 from talkingmachines.vae.pixels import to_pixels, to_unit
@@ -47,7 +48,7 @@ class DecoderStage:
         latents = batch["latents"][:, :, :frames]
         if own:
             sigma = self.recipe.noise * torch.rand(len(latents), 1, 1, 1, 1, generator=generator).to(latents)
-            return latents + sigma * torch.randn(latents.shape, generator=generator).to(latents)
+            return latents + sigma * normal(latents.shape, latents.device, generator).to(latents)
         assert self.student.config.audio is not None
         scene = Scene.of(batch, self.student.config.audio.window, self.chunk.frames, heard_ahead(generator))
         last = self.chunk.steps - 1

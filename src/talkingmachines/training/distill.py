@@ -16,6 +16,7 @@ from talkingmachines.errors import ConfigError
 from talkingmachines.flow.chunk import ChunkConfig
 from talkingmachines.flow.path import add_noise, x0_from_velocity
 from talkingmachines.flow.schedule import training_sigmas
+from talkingmachines.training.randomness import normal
 from talkingmachines.training.rollout import Batch, Scene, call_grid, heard_ahead, real_window, rollout, window_call
 from talkingmachines.training.teacher import TeacherRecipe, TeacherStage
 from talkingmachines.training.trajectories import (
@@ -149,7 +150,7 @@ class DistillStage:
         latents = window["latents"]
         with torch.no_grad():
             sigma = training_sigmas(len(latents), self.real.recipe.shift, generator).clamp(0.05, 0.98).to(latents)
-            x = add_noise(latents, torch.randn(latents.shape, generator=generator).to(latents), sigma)
+            x = add_noise(latents, normal(latents.shape, latents.device, generator).to(latents), sigma)
             real = self._real_x0(x, sigma, window)[:, :, known:]
             fake = self._x0(self.critic, self.fake, x, sigma, window, None)[:, :, known:]
             scale = (learnt - real).abs().mean(dim=(1, 2, 3, 4), keepdim=True).clamp(min=1e-4)

@@ -7,6 +7,7 @@ from torch.utils.data import Dataset
 
 from talkingmachines.encoders.gestures import NOISE, Gestures
 from talkingmachines.encoders.hearing import Hearing
+from talkingmachines.training.randomness import normal
 
 
 class GesturesStage:
@@ -22,7 +23,7 @@ class GesturesStage:
         assert isinstance(self.model, Gestures)
         heard, gestures = self.hearing.of_mel(batch["mel"]), batch["gestures"]
         noise = NOISE * torch.rand(len(gestures), generator=generator).to(gestures).square()
-        wrong = torch.randn(gestures.shape, generator=generator).to(gestures)
+        wrong = normal(gestures.shape, gestures.device, generator).to(gestures)
         known = gestures + noise[:, None, None] * wrong
         last, before = known[:, 1:-1], known[:, :-2]
         mixture, _ = self.model(heard[:, 2:], last, before, None, noise)

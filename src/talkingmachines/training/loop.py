@@ -16,6 +16,7 @@ from talkingmachines.training.checkpoint import load_state, save_state
 from talkingmachines.training.config import LoopConfig
 from talkingmachines.training.ema import EMA
 from talkingmachines.training.optimizer import build_optimizers
+from talkingmachines.training.randomness import step_generator
 
 Report = Callable[[int, float, dict[str, float]], None]
 """Called after each step with the step, the progress 0..1, and the metrics (loss, speed, time left)."""
@@ -41,11 +42,6 @@ class Writer(Protocol):
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
 
     def add_image(self, tag: str, img_tensor: np.ndarray, global_step: int, dataformats: str) -> None: ...
-
-
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The randomness of one step, the same however the run was interrupted."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
 
 class Trainer:
@@ -114,6 +110,7 @@ class Trainer:
             sampler=range(self.step, end),
             num_workers=workers,
             prefetch_factor=4 if workers else None,
+            pin_memory=self.device.type == "cuda",
         )
 
     def run(self, workers: int, report: Report, writer: Writer, stopped: Callable[[], bool]) -> nn.Module:

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from talkingmachines.training.config import LoopConfig
+from talkingmachines.training.muon import BatchedMuon
 
 
 def build_optimizers(model: nn.Module, config: LoopConfig) -> list[torch.optim.Optimizer]:
@@ -19,7 +20,5 @@ def build_optimizers(model: nn.Module, config: LoopConfig) -> list[torch.optim.O
         torch.optim.AdamW(adamw, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, foreach=True)
     ]
     if muon:
-        optimizers.append(
-            torch.optim.Muon(muon, lr=config.learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
-        )
+        optimizers.append(BatchedMuon(muon, lr=config.learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"))
     return optimizers

@@ -14,6 +14,7 @@ from talkingmachines.dit.model import DiT
 from talkingmachines.flow.path import add_noise
 from talkingmachines.flow.sampler import sample
 from talkingmachines.flow.schedule import sampling_sigmas, training_sigmas
+from talkingmachines.training.randomness import normal
 from talkingmachines.vae.config import TEMPORAL_STRIDE
 from talkingmachines.vae.model import PATCH, CausalVAE
 from talkingmachines.vae.pixels import to_pixels
@@ -77,7 +78,7 @@ class TeacherStage:
     def losses(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         latents = batch["latents"]
         sigma = training_sigmas(len(latents), self.recipe.shift, generator).to(latents)
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        noise = normal(latents.shape, latents.device, generator).to(latents)
         heard = torch.rand(len(latents), generator=generator).to(latents) >= self.recipe.audio_dropout
         cond = self.conditioning(batch, heard)
         assert isinstance(self.model, DiT)
