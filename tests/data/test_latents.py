@@ -174,3 +174,17 @@ def test_video_batches(bank: SpeechBank) -> None:
     video = batches[3]["video"]
     assert video.shape == (2, 5, 32, 32, 3) and video.dtype == torch.uint8
     assert torch.equal(video, batches[3]["video"]) and not torch.equal(video, batches[4]["video"])
+
+
+def test_video_batches_of_many_squares_a_clip(bank: SpeechBank) -> None:
+    video = VideoBatches(bank, 64, 32, frames=5, batch=4, cuts=2)[3]["video"].float()
+    whole = VideoBatches(bank, 64, 64, frames=5, batch=2)[3]["video"].float()
+    assert video.shape == (4, 5, 32, 32, 3)
+    assert any(torch.equal(video[0], square) for square in _squares(whole[0], 32))
+    assert any(torch.equal(video[1], square) for square in _squares(whole[0], 32))
+    assert not torch.equal(video[0], video[1])
+
+
+def _squares(video: torch.Tensor, side: int) -> list[torch.Tensor]:
+    places = range(video.shape[1] - side + 1)
+    return [video[:, top : top + side, left : left + side] for top in places for left in places]

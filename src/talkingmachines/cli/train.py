@@ -44,6 +44,9 @@ CPU_BATCH, GPU_BATCH = 5, 32
 GPU_DRAWN_BATCH = 16
 """Of a stage whose pictures are drawn while it learns: a GPU would wait for more."""
 
+_GPU_CUTS = 4
+"""Squares that a GPU's autoencoder learns from in each drawn clip: with one each it waits for most of the time."""
+
 _PCA_CLIPS = 120
 """From which the autoencoder's linear start is computed."""
 
@@ -142,13 +145,14 @@ def _vae(job: Run) -> None:
 
     size = job.preset.size
     bank = _speech(job)
-    batches = VideoBatches(bank, size, min(size, 128), batch=job.drawn_batch, seed=job.seed)
+    cuts = 1 if job.device.type == "cpu" else _GPU_CUTS
+    batches = VideoBatches(bank, size, min(size, 128), batch=job.drawn_batch, seed=job.seed, cuts=cuts)
     torch.manual_seed(job.seed)
     model = CausalVAE(_vae_config(job))
     recipe = AutoencoderRecipe()
     stage = AutoencoderStage(model, recipe, batches)
     if not job.resume:
-        stage.start(math.ceil(_PCA_CLIPS / job.drawn_batch))
+        stage.start(math.ceil(_PCA_CLIPS * cuts / job.drawn_batch))
     coder, taken = run_stage(stage, job, learning_rate=1e-3, muon=False)
     assert isinstance(coder, CausalVAE)
     whole = VideoBatches(bank, size, size, batch=4, seed=job.seed + 1)

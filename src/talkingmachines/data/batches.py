@@ -25,7 +25,10 @@ _COLUMNS = [POSE_FIELDS.index(name) for name in MOUTH_FIELDS]
 
 @dataclass(frozen=True)
 class VideoBatches(Dataset[dict[str, Tensor]]):
-    """Freshly drawn clips, cut to squares of `crop` pixels: {"video": uint8 [batch, frames, crop, crop, 3]}."""
+    """Freshly drawn clips, cut to squares of `crop` pixels: {"video": uint8 [batch, frames, crop, crop, 3]}.
+
+    cuts: squares from each clip, a divisor of batch.
+    """
 
     bank: SpeechBank
     size: int
@@ -33,15 +36,16 @@ class VideoBatches(Dataset[dict[str, Tensor]]):
     frames: int = 9
     batch: int = 8
     seed: int = 0
+    cuts: int = 1
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, step])
         videos = []
-        for _ in range(self.batch):
+        for _ in range(self.batch // self.cuts):
             clip = make_clip(int(rng.integers(2**31)), self.bank.split, self.frames, self.bank)
             video = draw_clip(sample_character(clip.character_seed), clip.track, self.size)
-            top, left = rng.integers(0, self.size - self.crop + 1, 2)
-            videos.append(video[:, top : top + self.crop, left : left + self.crop])
+            for top, left in rng.integers(0, self.size - self.crop + 1, (self.cuts, 2)):
+                videos.append(video[:, top : top + self.crop, left : left + self.crop])
         return {"video": torch.from_numpy(np.stack(videos))}
 
 
