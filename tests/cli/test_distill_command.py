@@ -13,7 +13,7 @@ from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.dit.model import DiT
 from talkingmachines.presets import tiny
 from talkingmachines.vae.model import CausalVAE
-from talkingmachines.weights import read_metadata, save_weights, shard_paths
+from talkingmachines.weights import load_weights, read_metadata, save_weights, shard_paths
 
 pytest.importorskip("skia")
 pytest.importorskip("onnxruntime")
@@ -57,6 +57,16 @@ def test_a_finished_distillation_goes_on_from_its_student(run: Path, capsys: pyt
     before = student(run)
     assert distill(run, "--steps", "5", "--resume") == 0
     assert student(run) != before and read_metadata(run / "weights", "student")["steps"] == 5
+
+
+def test_without_matching_the_start_is_the_student(run: Path) -> None:
+    assert distill(run, "--steps", "2", "--matching", "0") == 0
+    start, made = DiT(tiny().dit), DiT(tiny().dit)
+    load_weights(run / "weights", "student-start", start)
+    load_weights(run / "weights", "student", made)
+    assert all(torch.equal(one, other) for one, other in zip(start.parameters(), made.parameters(), strict=True))
+    assert read_metadata(run / "weights", "student")["start"] == read_metadata(run / "weights", "student-start")
+    assert not (run / "student").exists()
 
 
 def test_stopped_anywhere_it_goes_on_to_the_same_student(

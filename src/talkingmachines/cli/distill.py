@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 CPU_TRAJECTORIES, GPU_TRAJECTORIES = 150, 40
 """Batches of clips that the teacher makes."""
 
-START_SHARE = 0.6
-"""Of the time, for the causal start."""
-
 
 def distill(
     *,
@@ -32,6 +29,9 @@ def distill(
     seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of data and noise.")] = 0,
     clips: Annotated[int, typer.Option(min=1, help="Clips drawn and coded, as for the teacher.")] = 3000,
     trajectories: Annotated[int | None, typer.Option(min=1, help="Batches of clips that the teacher makes.")] = None,
+    matching: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of the minutes for distribution matching; 0 leaves it out.")
+    ] = 0.4,
 ) -> None:
     """Distil a preset's teacher into its student: the teacher's clips, the causal start, distribution matching."""
     from talkingmachines.avatar import choose_device
@@ -43,8 +43,11 @@ def distill(
     job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed, clips)
     count = trajectories or (CPU_TRAJECTORIES if job.device.type == "cpu" else GPU_TRAJECTORIES)
     calls, pairs = _trajectories(job, count)
-    _start(job, calls, pairs)
-    _match(job, calls, pairs)
+    _start(job, calls, pairs, 1 - matching)
+    if matching:
+        _match(job, calls, pairs, matching)
+    else:
+        _keep_start(job)
     print(f"weights: {job.weights}")
 
 
@@ -81,7 +84,7 @@ def _trajectories(job: Run, count: int) -> tuple["CallBatches", "TrajectoryBatch
     return matched, TrajectoryBatches(folder, calls, job.seed)
 
 
-def _start(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches") -> None:
+def _start(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches", share: float) -> None:
     """The causal start, unless an earlier run has finished it."""
     from talkingmachines.training.teacher import TeacherRecipe
     from talkingmachines.training.trajectories import StartBatches, StartStage
@@ -92,12 +95,20 @@ def _start(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches") -> None:
     model = _learning(job, "teacher")
     batches = StartBatches(pairs, replace(calls, batch=job.batch))
     stage = StartStage(model, job.preset.chunk, batches, trained_vae(job), TeacherRecipe().motion_std)
-    part = _part(job, stage.name, START_SHARE)
+    part = _part(job, stage.name, share)
     started, taken = run_stage(stage, part, learning_rate=5e-4, muon=True, to_its_end=True)
     save_weights(job.weights, "student-start", started, job.metadata(**taken), eight_bits=True)
 
 
-def _match(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches") -> None:
+def _keep_start(job: Run) -> None:
+    """The causal start is the student."""
+    from talkingmachines.weights import read_metadata, save_weights
+
+    said = job.metadata(start=read_metadata(job.weights, "student-start"))
+    save_weights(job.weights, "student", _model(job, "student-start"), said, eight_bits=True)
+
+
+def _match(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches", share: float) -> None:
     """Distribution matching."""
     from torch import nn
 
@@ -118,7 +129,7 @@ def _match(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches") -> None:
         trained_vae(job),
         Watch(),
     )
-    both, taken = run_stage(stage, _part(job, stage.name, 1 - START_SHARE), learning_rate=2e-4, muon=True)
+    both, taken = run_stage(stage, _part(job, stage.name, share), learning_rate=2e-4, muon=True)
     assert isinstance(both, nn.ModuleDict)
     said = job.metadata(recipe=asdict(recipe), **taken)
     save_weights(job.weights, "student", both["student"], said, eight_bits=True)
