@@ -19,6 +19,7 @@ from talkingmachines.dit.model import DiT
 from talkingmachines.evaluation.random_avatar import random_avatar as filled_avatar
 from talkingmachines.evaluation.random_avatar import random_features
 from talkingmachines.presets import PRESETS, tiny, wan_14b
+from talkingmachines.training.randomness import normal, step_generator
 from talkingmachines.vae.model import CausalVAE
 
 pytestmark = [
@@ -60,6 +61,12 @@ def test_recipe(tmp_path: Path) -> None:
     common = ["--preset", "tiny", "--device", "cuda", "--run", str(tmp_path)]
     assert main(["train", "vae", "--steps", "2", *common]) == 0
     assert main(["train", "teacher", "--steps", "2", "--clips", "2", *common]) == 0
+
+
+def test_noise_is_that_of_its_step() -> None:
+    made = [normal((1000, 50), CUDA, step_generator(0, step)) for step in (3, 3, 4)]
+    assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
+    assert abs(made[0].mean()) < 0.02 and abs(made[0].std() - 1) < 0.02
 
 
 CUDA = torch.device("cuda")
