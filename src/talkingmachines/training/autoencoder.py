@@ -86,7 +86,7 @@ class AutoencoderStage:
         video = to_unit(batch["video"])
         latents = self.model.encode(video)
         sigma = self.recipe.noise * torch.rand(len(video), 1, 1, 1, 1, generator=generator)
-        noise = normal(latents.shape, latents.device, generator).to(latents)
+        noise = normal(latents.shape, latents, generator)
         made = self.model.decode(latents + sigma.to(latents) * noise).float()
         losses = reconstruction_losses(made, video, self.recipe)
         penalty = latents.float().square().mean()

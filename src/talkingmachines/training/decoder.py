@@ -48,7 +48,7 @@ class DecoderStage:
         latents = batch["latents"][:, :, :frames]
         if own:
             sigma = self.recipe.noise * torch.rand(len(latents), 1, 1, 1, 1, generator=generator).to(latents)
-            return latents + sigma * normal(latents.shape, latents.device, generator).to(latents)
+            return latents + sigma * normal(latents.shape, latents, generator)
         assert self.student.config.audio is not None
         scene = Scene.of(batch, self.student.config.audio.window, self.chunk.frames, heard_ahead(generator))
         last = self.chunk.steps - 1

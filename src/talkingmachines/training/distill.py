@@ -150,7 +150,7 @@ class DistillStage:
         latents = window["latents"]
         with torch.no_grad():
             sigma = training_sigmas(len(latents), self.real.recipe.shift, generator).clamp(0.05, 0.98).to(latents)
-            x = add_noise(latents, normal(latents.shape, latents.device, generator).to(latents), sigma)
+            x = add_noise(latents, normal(latents.shape, latents, generator), sigma)
             real = self._real_x0(x, sigma, window)[:, :, known:]
             fake = self._x0(self.critic, self.fake, x, sigma, window, None)[:, :, known:]
             scale = (learnt - real).abs().mean(dim=(1, 2, 3, 4), keepdim=True).clamp(min=1e-4)

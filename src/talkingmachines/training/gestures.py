@@ -23,7 +23,7 @@ class GesturesStage:
         assert isinstance(self.model, Gestures)
         heard, gestures = self.hearing.of_mel(batch["mel"]), batch["gestures"]
         noise = NOISE * torch.rand(len(gestures), generator=generator).to(gestures).square()
-        wrong = normal(gestures.shape, gestures.device, generator).to(gestures)
+        wrong = normal(gestures.shape, gestures, generator)
         known = gestures + noise[:, None, None] * wrong
         last, before = known[:, 1:-1], known[:, :-2]
         mixture, _ = self.model(heard[:, 2:], last, before, None, noise)

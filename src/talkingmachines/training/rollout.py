@@ -71,7 +71,7 @@ def uncertain(latents: Tensor, generator: torch.Generator) -> Tensor:
 
     But for frame 0, the picture, which is given to a call as it is.
     """
-    noise = UNCERTAINTY * normal(latents.shape, latents.device, generator).to(latents)
+    noise = UNCERTAINTY * normal(latents.shape, latents, generator)
     return torch.cat([latents[:, :, :1], (latents + noise)[:, :, 1:]], 2)
 
 
@@ -91,7 +91,7 @@ def window_call(
     )
     made, moved = torch.zeros_like(scene.latents[:, :, list(frames)]), None
     for index, sigma in enumerate(chunk.sigmas[: step + 1].to(made).split(1)):
-        noise = normal(made.shape, made.device, generator).to(made)
+        noise = normal(made.shape, made, generator)
         x = add_noise(made, noise, sigma) if index else noise
         with torch.set_grad_enabled(torch.is_grad_enabled() and index == step):
             velocity, moved = model.with_warp(x, sigma, cond)
@@ -121,7 +121,7 @@ def rollout(
     B, C, h, w = scene.reference.shape
     for index in range(chunks):
         frames = range(index * chunk.frames, (index + 1) * chunk.frames)
-        noise = normal((chunk.steps, B, C, chunk.frames, h, w), scene.reference.device, generator).to(scene.reference)
+        noise = normal((chunk.steps, B, C, chunk.frames, h, w), scene.reference, generator)
         with torch.set_grad_enabled(torch.is_grad_enabled() and index >= chunks - learn):
             before = torch.cat(made, 2) if made else scene.reference[:, :, None]
             cond = model.prepare(scene.conditioning(model.config.mask_channels, frames, chunk.frames, before))

@@ -78,7 +78,7 @@ class TeacherStage:
     def losses(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         latents = batch["latents"]
         sigma = training_sigmas(len(latents), self.recipe.shift, generator).to(latents)
-        noise = normal(latents.shape, latents.device, generator).to(latents)
+        noise = normal(latents.shape, latents, generator)
         heard = torch.rand(len(latents), generator=generator).to(latents) >= self.recipe.audio_dropout
         cond = self.conditioning(batch, heard)
         assert isinstance(self.model, DiT)
@@ -95,7 +95,7 @@ class TeacherStage:
         assert isinstance(model, DiT)
         device = next(model.parameters()).device
         batch = {name: tensor[:2].to(device) for name, tensor in self.batches[0].items()}
-        noise = torch.randn(batch["latents"].shape, generator=torch.Generator().manual_seed(0)).to(device)
+        noise = normal(batch["latents"].shape, batch["latents"], torch.Generator().manual_seed(0))
         cond = model.prepare(self.conditioning(batch, None))
         made = sample(model, noise, sampling_sigmas(12, self.recipe.shift), cond)
         videos = [to_pixels(self.vae.decode(latents))[:, ::4] for latents in (batch["latents"], made)]

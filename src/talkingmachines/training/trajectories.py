@@ -24,6 +24,7 @@ from talkingmachines.flow.sampler import sample
 from talkingmachines.flow.schedule import sampling_sigmas
 from talkingmachines.precision import fast_autocast
 from talkingmachines.training.checkpoint import fingerprint
+from talkingmachines.training.randomness import normal, step_generator
 from talkingmachines.training.rollout import Scene, call_grid, heard_ahead, real_window, uncertain, window_call
 from talkingmachines.training.teacher import WARP, TeacherStage
 from talkingmachines.vae.config import TEMPORAL_STRIDE
@@ -82,12 +83,13 @@ def build_trajectories(
         path = folder / f"{index:06}.safetensors"
         if not path.exists():
             batch = {name: tensor.to(device) for name, tensor in teacher_window(clips[index], chunk).items()}
-            B, C, F, h, w = batch["latents"].shape
-            noise = torch.randn(B, C, F, h, w, generator=torch.Generator().manual_seed(seed * 1_000_003 + index))
-            points = [noise.to(device)]
+            latents = batch["latents"]
+            points = [normal(latents.shape, latents, step_generator(seed, index))]
             with fast_autocast(device):
                 heard = teacher.prepare(stage.conditioning(batch, None))
-                free = teacher.prepare(stage.conditioning(batch, torch.zeros(B, dtype=torch.bool, device=device)))
+                free = teacher.prepare(
+                    stage.conditioning(batch, torch.zeros(len(latents), dtype=torch.bool, device=device))
+                )
                 for first in range(0, steps, stride):
                     part = sigmas[first : first + stride + 1]
                     points.append(sample(teacher, points[-1], part, heard, free, guidance))
