@@ -69,6 +69,14 @@ def test_without_matching_the_start_is_the_student(run: Path) -> None:
     assert not (run / "student").exists()
 
 
+def test_real_clips_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The shipped student's way. Matching compares with clips of the teacher, so it cannot do without."""
+    assert distill(run, "--steps", "2", "--trajectories", "0") == 2
+    assert "--matching 0" in capsys.readouterr().err and not (run / "student-start").exists()
+    assert distill(run, "--steps", "2", "--trajectories", "0", "--matching", "0") == 0
+    assert not (run / "trajectories").exists() and shard_paths(run / "weights", "student")
+
+
 def test_stopped_anywhere_it_goes_on_to_the_same_student(
     run: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from talkingmachines.cli.console import make_folder, progress_bar
 from talkingmachines.cli.train import Run, coded_clips, run_stage, trained, trained_vae
+from talkingmachines.errors import ConfigError
 
 if TYPE_CHECKING:
     from talkingmachines.data.calls import CallBatches
@@ -28,7 +29,9 @@ def distill(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of data and noise.")] = 0,
     clips: Annotated[int, typer.Option(min=1, help="Clips drawn and coded, as for the teacher.")] = 3000,
-    trajectories: Annotated[int | None, typer.Option(min=1, help="Batches of clips that the teacher makes.")] = None,
+    trajectories: Annotated[
+        int | None, typer.Option(min=0, help="Batches of clips that the teacher makes; 0: real clips alone.")
+    ] = None,
     matching: Annotated[
         float, typer.Option(min=0, max=0.9, help="Share of the minutes for distribution matching; 0 leaves it out.")
     ] = 0.4,
@@ -41,28 +44,37 @@ def distill(
     folder = run or Path("runs") / preset
     make_folder(folder)
     job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed, clips)
-    count = trajectories or (CPU_TRAJECTORIES if job.device.type == "cpu" else GPU_TRAJECTORIES)
-    calls, pairs = _trajectories(job, count)
+    if trajectories is None:
+        trajectories = CPU_TRAJECTORIES if job.device.type == "cpu" else GPU_TRAJECTORIES
+    if matching and not trajectories:
+        raise ConfigError("matching needs the teacher's clips: give --matching 0 as well, or more --trajectories")
+    calls = _calls(job)
+    pairs = _trajectories(job, calls, trajectories) if trajectories else None
     _start(job, calls, pairs, 1 - matching)
-    if matching:
+    if pairs is not None and matching:
         _match(job, calls, pairs, matching)
     else:
         _keep_start(job)
     print(f"weights: {job.weights}")
 
 
-def _trajectories(job: Run, count: int) -> tuple["CallBatches", "TrajectoryBatches"]:
-    """What the teacher makes of clips; kept in the run."""
+def _calls(job: Run) -> "CallBatches":
+    """Coded clips as calls."""
     from talkingmachines.data.calls import CallBatches
     from talkingmachines.training.distill import DistillRecipe
+
+    chunk, coded = job.preset.chunk, coded_clips(job)
+    length = coded.arrays["latents"].shape[1] // chunk.frames * chunk.frames
+    heard = DistillRecipe().chunks * chunk.frames
+    return CallBatches(coded, length, heard, job.preset.dit.patch[1], batch=job.batch, seed=job.seed)
+
+
+def _trajectories(job: Run, calls: "CallBatches", count: int) -> "TrajectoryBatches":
+    """What the teacher makes of them; kept in the run."""
     from talkingmachines.training.teacher import TeacherRecipe, TeacherStage
     from talkingmachines.training.trajectories import TrajectoryBatches, build_trajectories
 
-    chunk, sampling, patch = job.preset.chunk, job.preset.sampling, job.preset.dit.patch[1]
-    coded = coded_clips(job)
-    length = coded.arrays["latents"].shape[1] // chunk.frames * chunk.frames
-    heard = DistillRecipe().chunks * chunk.frames
-    calls = CallBatches(coded, length, heard, patch, batch=job.batch, seed=job.seed)
+    sampling = job.preset.sampling
     stage = TeacherStage(_model(job, "teacher"), TeacherRecipe(), calls, trained_vae(job))
     folder = job.folder / "trajectories"
     with progress_bar("the teacher's clips") as update:
@@ -70,7 +82,7 @@ def _trajectories(job: Run, count: int) -> tuple["CallBatches", "TrajectoryBatch
             folder,
             stage,
             calls,
-            chunk,
+            job.preset.chunk,
             origin={"clips": job.clips, "batch": job.batch},
             steps=sampling.steps,
             guidance=sampling.guidance,
@@ -79,12 +91,10 @@ def _trajectories(job: Run, count: int) -> tuple["CallBatches", "TrajectoryBatch
             device=job.device,
             progress=update,
         )
-    # A student's turn is many passes, so what it is judged on is a smaller batch.
-    matched = replace(calls, seed=job.seed + 1, batch=job.batch // 2)
-    return matched, TrajectoryBatches(folder, calls, job.seed)
+    return TrajectoryBatches(folder, calls, job.seed)
 
 
-def _start(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches", share: float) -> None:
+def _start(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches | None", share: float) -> None:
     """The causal start, unless an earlier run has finished it."""
     from talkingmachines.training.teacher import TeacherRecipe
     from talkingmachines.training.trajectories import StartBatches, StartStage
@@ -93,7 +103,8 @@ def _start(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches", share: fl
     if job.resume and shard_paths(job.weights, "student-start"):
         return
     model = _learning(job, "teacher")
-    batches = StartBatches(pairs, replace(calls, batch=job.batch))
+    calls = replace(calls, seed=job.seed + 1)
+    batches = calls if pairs is None else StartBatches(pairs, calls)
     stage = StartStage(model, job.preset.chunk, batches, trained_vae(job), TeacherRecipe().motion_std)
     part = _part(job, stage.name, share)
     started, taken = run_stage(stage, part, learning_rate=5e-4, muon=True, to_its_end=True)
@@ -118,6 +129,8 @@ def _match(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches", share: fl
     from talkingmachines.weights import save_weights
 
     recipe = DistillRecipe(guidance=job.preset.sampling.guidance)
+    # A student's turn is many passes, so what it is judged on is a smaller batch.
+    calls = replace(calls, seed=job.seed + 1, batch=job.batch // 2)
     stage = DistillStage(
         _learning(job, "student-start"),
         _learning(job, "teacher"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from talkingmachines.data.synthetic.augment import augment, line, noise, room, tone
-from talkingmachines.data.synthetic.sound import SPEECH_LEVEL, limit
+from talkingmachines.data.synthetic.sound import SPEECH_LEVEL, convolve, limit
 from talkingmachines.types import SAMPLE_RATE
 
 
@@ -69,3 +69,10 @@ def test_the_limiter_is_linear_below_and_bent_above() -> None:
     np.testing.assert_allclose(limit(quiet), quiet, atol=1e-6)
     loud = limit(np.linspace(0.7, 9, 200))
     assert (np.diff(loud) >= 0).all() and loud.max() <= 0.981
+
+
+@pytest.mark.parametrize("taps", [1, 7, 5001])
+def test_convolution_is_what_it_is_by_definition(taps: int) -> None:
+    rng = np.random.default_rng(taps)
+    samples, response = rng.normal(size=6007).astype(np.float32), rng.normal(size=taps)
+    assert np.allclose(convolve(samples, response), np.convolve(samples, response)[: len(samples)], atol=1e-4)

@@ -34,7 +34,8 @@ def filter_spectrum(samples: np.ndarray, frequencies: np.ndarray, gains_db: np.n
 
 def convolve(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
     """Causal convolution cut to the input's length."""
-    size = len(samples) + len(response)
+    # A length of large prime factors takes a Fourier transform five times as long.
+    size = -(-(len(samples) + len(response)) // 4096) * 4096
     out = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)
     return out[: len(samples)].astype(np.float32)
 
