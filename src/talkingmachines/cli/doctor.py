@@ -126,10 +126,11 @@ def _full_size() -> dict[str, object]:
 def _processor() -> dict[str, object]:
     import torch
 
+    from talkingmachines.evaluation.machine import cores
     from talkingmachines.precision import bf16_instructions
 
     return {
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "bf16_instructions": bf16_instructions(),
         "fp32_gflops": _gflops(torch.float32),

@@ -1,6 +1,5 @@
 """`eval`: how good a preset is, in figures and in pictures."""
 
-import os
 import tempfile
 from collections.abc import Callable
 from json import dumps
@@ -107,13 +106,14 @@ def _long_run(
 def heldout_speech(path: Path | None) -> "SpeechBank":
     """The given bank, or one that is synthesised once and kept for the next time."""
     from talkingmachines.data.synthetic.bank import SpeechBank
+    from talkingmachines.evaluation.machine import cores
 
     if path is not None:
         return SpeechBank.load(path)
     kept = _cache_folder() / f"heldout-{BANK_UTTERANCES}-{BANK_SEED}-{__version__}.npz"
     if not kept.exists():
         with progress_bar("synthesising speech") as update:
-            SpeechBank.build("heldout", BANK_UTTERANCES, BANK_SEED, update, os.cpu_count() or 0).save(kept)
+            SpeechBank.build("heldout", BANK_UTTERANCES, BANK_SEED, update, cores()).save(kept)
     return SpeechBank.load(kept)
 
 

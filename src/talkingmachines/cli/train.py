@@ -1,7 +1,6 @@
 """`train STAGE`: the recipe of the shipped weights, stage by stage."""
 
 import math
-import os
 import signal
 import threading
 import time
@@ -85,7 +84,9 @@ class Run:
 
     @property
     def workers(self) -> int:
-        return 2 if self.device.type == "cpu" else max(1, (os.cpu_count() or 2) - 1)
+        from talkingmachines.evaluation.machine import cores
+
+        return 2 if self.device.type == "cpu" else max(1, cores() - 1)
 
     def metadata(self, **more: object) -> dict[str, object]:
         return {"preset": self.preset.name, "seed": self.seed, "device": self.device.type, **more}
