@@ -40,14 +40,14 @@ def distill(
     from talkingmachines.avatar import choose_device
     from talkingmachines.presets import preset as preset_of
 
+    if matching and trajectories == 0:
+        raise ConfigError("matching needs the teacher's clips: give --matching 0 as well, or more --trajectories")
     spec = preset_of(preset)
     folder = run or Path("runs") / preset
     make_folder(folder)
     job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed, clips)
     if trajectories is None:
         trajectories = CPU_TRAJECTORIES if job.device.type == "cpu" else GPU_TRAJECTORIES
-    if matching and not trajectories:
-        raise ConfigError("matching needs the teacher's clips: give --matching 0 as well, or more --trajectories")
     calls = _calls(job)
     pairs = _trajectories(job, calls, trajectories) if trajectories else None
     _start(job, calls, pairs, 1 - matching)
