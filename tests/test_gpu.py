@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 import talkingmachines
 from talkingmachines.attention.attention import fused, products
@@ -21,7 +22,9 @@ from talkingmachines.evaluation.random_avatar import random_avatar as filled_ava
 from talkingmachines.evaluation.random_avatar import random_features
 from talkingmachines.media.image import read_image
 from talkingmachines.presets import PRESETS, tiny, wan_14b
+from talkingmachines.training.passes import Passes, passes_for, plain_passes
 from talkingmachines.training.randomness import normal, step_generator
+from talkingmachines.training.teacher import TeacherRecipe, TeacherStage
 from talkingmachines.vae.model import CausalVAE
 
 pytestmark = [
@@ -63,6 +66,48 @@ def test_recipe(tmp_path: Path) -> None:
     common = ["--preset", "tiny", "--device", "cuda", "--run", str(tmp_path)]
     assert main(["train", "vae", "--steps", "2", *common]) == 0
     assert main(["train", "teacher", "--steps", "2", "--clips", "2", *common]) == 0
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_recorded_passes_of_training_are_the_same(seed: int) -> None:
+    """Losses and gradients of a teacher, in float32; before, a batch of the shape that is recorded."""
+    torch.manual_seed(0)
+    spec = tiny()
+    model, vae = DiT(spec.dit), CausalVAE(spec.vae)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    model, vae = model.cuda(), vae.cuda().requires_grad_(False)
+
+    def learnt(passes: Passes, seed: int) -> list[torch.Tensor]:
+        stage = TeacherStage(model, TeacherRecipe(), Windows(), vae, passes)
+        batch = {name: tensor.cuda() for name, tensor in Windows()[seed].items()}
+        loss = stage.losses(batch, torch.Generator().manual_seed(seed))["loss"]
+        loss.backward()
+        found = [loss.detach().cpu(), *(p.grad.cpu() for p in model.parameters() if p.grad is not None)]
+        model.zero_grad()
+        return found
+
+    wanted, recorded = learnt(plain_passes, seed), passes_for(CUDA)
+    learnt(recorded, 5)
+    for made, one in zip(learnt(recorded, seed), wanted, strict=True):
+        torch.testing.assert_close(made, one, atol=1e-3 * float(one.abs().max()), rtol=1e-3)
+
+
+class Windows(Dataset[dict[str, torch.Tensor]]):
+    """Random clips as TeacherStage wants them."""
+
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        spec, g = tiny(), torch.Generator().manual_seed(step)
+        assert spec.dit.audio
+        latents = torch.randn(2, spec.dit.latent_channels, 5, 8, 8, generator=g)
+        return {
+            "latents": latents,
+            "reference": latents[:, :, 0],
+            "known": torch.ones(2, dtype=torch.long),
+            "features": torch.randn(2, 17, spec.dit.audio.feature_dim, generator=g),
+            "modes": torch.ones(2, 5, dtype=torch.long),
+            "weight": torch.ones(2, 5, 8, 8),
+        }
 
 
 def test_noise_is_that_of_its_step() -> None:

@@ -96,6 +96,7 @@ def _trajectories(job: Run, calls: "CallBatches", count: int) -> "TrajectoryBatc
 
 def _start(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches | None", share: float) -> None:
     """The causal start, unless an earlier run has finished it."""
+    from talkingmachines.training.passes import passes_for
     from talkingmachines.training.teacher import TeacherRecipe
     from talkingmachines.training.trajectories import StartBatches, StartStage
     from talkingmachines.weights import save_weights, shard_paths
@@ -105,7 +106,9 @@ def _start(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches | None", sh
     model = _learning(job, "teacher")
     calls = replace(calls, seed=job.seed + 1)
     batches = calls if pairs is None else StartBatches(pairs, calls)
-    stage = StartStage(model, job.preset.chunk, batches, trained_vae(job), TeacherRecipe().motion_std)
+    stage = StartStage(
+        model, job.preset.chunk, batches, trained_vae(job), TeacherRecipe().motion_std, passes_for(job.device)
+    )
     part = _part(job, stage.name, share)
     started, taken = run_stage(stage, part, learning_rate=5e-4, muon=True, to_its_end=True)
     save_weights(job.weights, "student-start", started, job.metadata(**taken), eight_bits=True)

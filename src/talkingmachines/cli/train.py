@@ -38,10 +38,7 @@ GESTURE_FRAMES = 251
 _CALIBRATED = 8
 """Batches by which it is measured how far drawn gestures go."""
 
-CPU_BATCH, GPU_BATCH = 5, 32
-
-GPU_DRAWN_BATCH = 16
-"""Of a stage whose pictures are drawn while it learns: a GPU would wait for more."""
+CPU_BATCH, GPU_BATCH = 5, 16
 
 _GPU_CUTS = 4
 """Squares that a GPU's autoencoder learns from in each drawn clip: with one each it waits for most of the time."""
@@ -77,10 +74,6 @@ class Run:
     @property
     def batch(self) -> int:
         return CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
-
-    @property
-    def drawn_batch(self) -> int:
-        return CPU_BATCH if self.device.type == "cpu" else GPU_DRAWN_BATCH
 
     @property
     def workers(self) -> int:
@@ -147,13 +140,13 @@ def _vae(job: Run) -> None:
     size = job.preset.size
     bank = _speech(job)
     cuts = 1 if job.device.type == "cpu" else _GPU_CUTS
-    batches = VideoBatches(bank, size, min(size, 128), batch=job.drawn_batch, seed=job.seed, cuts=cuts)
+    batches = VideoBatches(bank, size, min(size, 128), batch=job.batch, seed=job.seed, cuts=cuts)
     torch.manual_seed(job.seed)
     model = CausalVAE(_vae_config(job))
     recipe = AutoencoderRecipe()
     stage = AutoencoderStage(model, recipe, batches)
     if not job.resume:
-        stage.start(math.ceil(_PCA_CLIPS * cuts / job.drawn_batch))
+        stage.start(math.ceil(_PCA_CLIPS * cuts / job.batch))
     coder, taken = run_stage(stage, job, learning_rate=1e-3, muon=False)
     assert isinstance(coder, CausalVAE)
     whole = VideoBatches(bank, size, size, batch=4, seed=job.seed + 1)
@@ -179,7 +172,7 @@ def _decoder(job: Run) -> None:
         frames,
         frames,
         patch,
-        batch=max(1, job.drawn_batch // 2),
+        batch=max(1, job.batch // 2),
         seed=job.seed + 2,
         bank=_speech(job),
     )
@@ -244,6 +237,7 @@ def _teacher(job: Run) -> None:
 
     from talkingmachines.data.latents import TeacherBatches
     from talkingmachines.dit.model import DiT
+    from talkingmachines.training.passes import passes_for
     from talkingmachines.training.teacher import TeacherRecipe, TeacherStage, start_warp
     from talkingmachines.weights import load_weights, save_weights, shard_paths
 
@@ -259,7 +253,7 @@ def _teacher(job: Run) -> None:
         load_weights(job.weights, "audio", model.audio_proj.requires_grad_(False))
     vae = trained_vae(job)
     start_warp(model, vae)
-    stage = TeacherStage(model, recipe, batches, vae)
+    stage = TeacherStage(model, recipe, batches, vae, passes_for(job.device))
     teacher, taken = run_stage(stage, job, learning_rate=1.5e-3, muon=True)
     said = job.metadata(recipe=asdict(recipe), clips=job.clips, **taken)
     save_weights(job.weights, "teacher", teacher, said, eight_bits=True)

@@ -86,7 +86,7 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = self.config.learning_rate * self.config.rate(self.step, progress)
         generator = step_generator(self.config.seed, self.step)
-        batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+        batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
         with fast_autocast(self.device):
             losses = self.stage.losses(batch, generator)
         losses["loss"].backward()
@@ -110,7 +110,6 @@ class Trainer:
             sampler=range(self.step, end),
             num_workers=workers,
             prefetch_factor=4 if workers else None,
-            pin_memory=self.device.type == "cuda",
         )
 
     def run(self, workers: int, report: Report, writer: Writer, stopped: Callable[[], bool]) -> nn.Module:

@@ -17,6 +17,7 @@ from talkingmachines.dit.layers import compute_dtype
 from talkingmachines.dit.model import DiT
 from talkingmachines.flow.chunk import ChunkConfig, denoise_chunk
 from talkingmachines.flow.path import add_noise, x0_from_velocity
+from talkingmachines.training.passes import Passes, plain_passes
 from talkingmachines.training.randomness import normal
 from talkingmachines.vae.model import CausalVAE
 from talkingmachines.vae.pixels import to_pixels
@@ -76,7 +77,13 @@ def uncertain(latents: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def window_call(
-    model: DiT, chunk: ChunkConfig, scene: Scene, frames: Sequence[int], step: int, generator: torch.Generator
+    model: DiT,
+    chunk: ChunkConfig,
+    scene: Scene,
+    frames: Sequence[int],
+    step: int,
+    generator: torch.Generator,
+    passes: Passes = plain_passes,
 ) -> tuple[Tensor, Tensor | None]:
     """x0 of a whole window [B, C, F, h, w] at one step, all its chunks at once; earlier steps get no gradient.
 
@@ -86,15 +93,13 @@ def window_call(
     call makes it, but for the latent frame before each chunk, which is a real one, a little noisy.
     """
     before = uncertain(scene.latents, generator)
-    cond = model.prepare(
-        scene.conditioning(model.config.mask_channels, frames, chunk.frames, before), chunk=chunk.frames
-    )
+    run = passes(model, scene.conditioning(model.config.mask_channels, frames, chunk.frames, before), chunk.frames)
     made, moved = torch.zeros_like(scene.latents[:, :, list(frames)]), None
     for index, sigma in enumerate(chunk.sigmas[: step + 1].to(made).split(1)):
         noise = normal(made.shape, made, generator)
         x = add_noise(made, noise, sigma) if index else noise
         with torch.set_grad_enabled(torch.is_grad_enabled() and index == step):
-            velocity, moved = model.with_warp(x, sigma, cond)
+            velocity, moved = run(x, sigma)
             made = x0_from_velocity(x, velocity, sigma)
     return made, moved
 

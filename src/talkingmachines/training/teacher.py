@@ -14,6 +14,7 @@ from talkingmachines.dit.model import DiT
 from talkingmachines.flow.path import add_noise
 from talkingmachines.flow.sampler import sample
 from talkingmachines.flow.schedule import sampling_sigmas, training_sigmas
+from talkingmachines.training.passes import Passes, plain_passes
 from talkingmachines.training.randomness import normal
 from talkingmachines.vae.config import TEMPORAL_STRIDE
 from talkingmachines.vae.model import PATCH, CausalVAE
@@ -47,11 +48,19 @@ class TeacherStage:
 
     name = "teacher"
 
-    def __init__(self, model: DiT, recipe: TeacherRecipe, batches: Dataset[dict[str, Tensor]], vae: CausalVAE) -> None:
+    def __init__(
+        self,
+        model: DiT,
+        recipe: TeacherRecipe,
+        batches: Dataset[dict[str, Tensor]],
+        vae: CausalVAE,
+        passes: Passes = plain_passes,
+    ) -> None:
         self.model: nn.Module = model
         self.recipe = recipe
         self.batches = batches
         self.vae = vae
+        self.passes = passes
 
     def conditioning(self, batch: dict[str, Tensor], heard: Tensor | None) -> Conditioning:
         """heard: bool [B], which samples hear their audio; None is all, over the whole picture."""
@@ -82,7 +91,7 @@ class TeacherStage:
         heard = torch.rand(len(latents), generator=generator).to(latents) >= self.recipe.audio_dropout
         cond = self.conditioning(batch, heard)
         assert isinstance(self.model, DiT)
-        velocity, moved = self.model.with_warp(add_noise(latents, noise, sigma), sigma, cond)
+        velocity, moved = self.passes(self.model, cond)(add_noise(latents, noise, sigma), sigma)
         weight = (1 - cond.mask[:, :1]) * batch["weight"][:, None]
         error = sigma.square() * (weight * (velocity.float() - (noise - latents)).square()).mean(dim=(1, 2, 3, 4))
         if moved is not None:

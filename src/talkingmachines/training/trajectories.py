@@ -24,6 +24,7 @@ from talkingmachines.flow.sampler import sample
 from talkingmachines.flow.schedule import sampling_sigmas
 from talkingmachines.precision import fast_autocast
 from talkingmachines.training.checkpoint import fingerprint
+from talkingmachines.training.passes import Passes, plain_passes
 from talkingmachines.training.randomness import normal, step_generator
 from talkingmachines.training.rollout import Scene, call_grid, heard_ahead, real_window, uncertain, window_call
 from talkingmachines.training.teacher import WARP, TeacherStage
@@ -153,17 +154,18 @@ class StartStage:
         batches: Dataset[dict[str, Tensor]],
         vae: CausalVAE,
         motion_std: float,
+        passes: Passes = plain_passes,
     ) -> None:
         self.model: nn.Module = model
-        self.chunk, self.batches, self.vae = chunk, batches, vae
+        self.chunk, self.batches, self.vae, self.passes = chunk, batches, vae, passes
         self.aim = Aim(motion_std, change_inside(vae))
 
     def losses(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         assert isinstance(self.model, DiT)
         step = int(torch.randint(self.chunk.steps, (), generator=generator))
         if "points" in batch:
-            return {"loss": regression(self.model, self.chunk, batch, step, self.aim, generator)[0]}
-        return {"loss": real_regression(self.model, self.chunk, batch, step, self.aim, generator)}
+            return {"loss": regression(self.model, self.chunk, batch, step, self.aim, generator, self.passes)[0]}
+        return {"loss": real_regression(self.model, self.chunk, batch, step, self.aim, generator, self.passes)}
 
     def sample_grid(self, model: nn.Module) -> np.ndarray:
         assert isinstance(model, DiT)
@@ -197,7 +199,13 @@ class Aim:
 
 
 def regression(
-    model: DiT, chunk: ChunkConfig, batch: dict[str, Tensor], step: int, aim: Aim, generator: torch.Generator
+    model: DiT,
+    chunk: ChunkConfig,
+    batch: dict[str, Tensor],
+    step: int,
+    aim: Aim,
+    generator: torch.Generator,
+    passes: Passes = plain_passes,
 ) -> tuple[Tensor, Tensor]:
     """Error of x0 at one step, all chunks of a window at once under the sparse mask, against the teacher's clip; x0."""
     assert model.config.audio is not None
@@ -205,22 +213,26 @@ def regression(
     points, sigma = batch["points"], chunk.sigmas[step].to(batch["points"]).view(1)
     frames = range(points.shape[3])
     before = uncertain(points[-1], generator)
-    cond = model.prepare(
-        scene.conditioning(model.config.mask_channels, frames, chunk.frames, before), chunk=chunk.frames
-    )
-    velocity, moved = model.with_warp(points[step], sigma, cond)
+    run = passes(model, scene.conditioning(model.config.mask_channels, frames, chunk.frames, before), chunk.frames)
+    velocity, moved = run(points[step], sigma)
     made = x0_from_velocity(points[step], velocity.float(), sigma)
     return aim.loss(made, moved, points[-1], batch["weight"][:, list(frames)]), made
 
 
 def real_regression(
-    model: DiT, chunk: ChunkConfig, batch: dict[str, Tensor], step: int, aim: Aim, generator: torch.Generator
+    model: DiT,
+    chunk: ChunkConfig,
+    batch: dict[str, Tensor],
+    step: int,
+    aim: Aim,
+    generator: torch.Generator,
+    passes: Passes = plain_passes,
 ) -> Tensor:
     """Error of x0 at one step, made as in a call, against a real clip: chunk 0 and chunks from anywhere later."""
     assert model.config.audio is not None
     scene = Scene.of(batch, model.config.audio.window, chunk.frames, heard_ahead(generator))
     shown = real_window(scene, chunk, generator)
-    made, moved = window_call(model, chunk, scene, shown, step, generator)
+    made, moved = window_call(model, chunk, scene, shown, step, generator, passes)
     return aim.loss(made, moved, scene.latents[:, :, shown], batch["weight"][:, shown])
 
 
