@@ -13,7 +13,7 @@ from rich.table import Column, Table
 
 import talkingmachines
 from talkingmachines.cli.console import print_json
-from talkingmachines.errors import TalkingMachinesError
+from talkingmachines.errors import MissingPackageError, TalkingMachinesError
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +66,7 @@ def examine() -> dict[str, object]:
             for gpu in map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
         ],
         "packages": {
-            name: {"version": _version(name), "adds": adds, "install": install}
+            name: {"version": _version(name), "adds": adds, "install": install, "problem": _problem(name)}
             for name, (install, adds) in OPTIONAL_PACKAGES.items()
         },
         "full_size": _full_size(),
@@ -175,6 +175,19 @@ def _realtime(speed: float | None) -> str:
     return f"{'runs' if speed >= 1 else 'does not run'} in real time ({speed} x)"
 
 
+def _problem(name: str) -> str | None:
+    """Why an installed package does not work: skia-python is the one that needs libraries of the system."""
+    from talkingmachines.data.synthetic.brush import load_skia
+
+    if name != "skia-python" or not _version(name):
+        return None
+    try:
+        load_skia()
+    except MissingPackageError as error:
+        return str(error)
+    return None
+
+
 def _show(found: dict) -> None:
     cpu = found["processor"]
     bf16 = ", ".join(cpu["bf16_instructions"]) or "no instructions for it"
@@ -197,7 +210,10 @@ def _show(found: dict) -> None:
     packages = Table("package", "version", "adds", Column("install with", width=36), box=None, padding=(0, 2, 0, 0))
     for name, about in found["packages"].items():
         packages.add_row(
-            name, about["version"] or "missing", about["adds"], "" if about["version"] else about["install"]
+            name,
+            about["version"] or "missing",
+            about["adds"],
+            about["problem"] or ("" if about["version"] else about["install"]),
         )
     console = Console(highlight=False, markup=False)
     console.print(table)

@@ -14,12 +14,17 @@ Point = tuple[float, float]
 
 @lru_cache(maxsize=1)
 def load_skia() -> Any:
-    """The skia module. Raises MissingPackageError without it."""
+    """The skia module. Raises MissingPackageError without it, or without libraries of the system that it needs."""
     try:
         import skia
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingPackageError(
             "drawing characters needs skia-python: pip install 'talkingmachines[data]'"
+        ) from error
+    except ImportError as error:
+        raise MissingPackageError(
+            f"drawing characters needs skia-python, which is installed and cannot be loaded ({error}): install the "
+            "system's libEGL, libGL and fontconfig (Debian, Ubuntu: libegl1 libgl1 libfontconfig1)"
         ) from error
     return skia
 
