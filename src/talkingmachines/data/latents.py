@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from talkingmachines.audio.alignment import any_in_latent, frames_in, latent_modes
 from talkingmachines.audio.features import activity, log_mel
+from talkingmachines.data.loading import load
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.data.synthetic.character import sample_character
 from talkingmachines.data.synthetic.draw import draw_clip, face_box, mouth_box
@@ -121,15 +122,15 @@ def build_latents(
         else open_memmap(folder / f"{name}.npy", "w+", kind, (config.clips, *shape))
         for name, (kind, shape) in shapes.items()
     }
-    loader = DataLoader(_Drawn(bank, config), batch_size=None, sampler=range(done, config.clips), num_workers=workers)
-    for index, item in enumerate(loader, start=done):
-        video = to_unit(item.pop("video").to(device)[None])
+    drawn = load(_Drawn(bank, config), range(done, config.clips), workers, device)
+    for index, item in enumerate(drawn, start=done):
+        video = to_unit(item.pop("video")[None])
         with fast_autocast(device):
-            item["latents"] = vae.encode(video)[0].transpose(0, 1).half().cpu()
-        heard = hearing.of_mel(item.pop("mel").to(device)[None])[0, item.pop("shown").to(device)].cpu()
+            item["latents"] = vae.encode(video)[0].transpose(0, 1).half()
+        heard = hearing.of_mel(item.pop("mel")[None])[0, item.pop("shown")]
         item["features"] = torch.cat([heard, item.pop("gestures")], 1).half()
         for name, array in arrays.items():
-            array[index] = item[name].numpy()
+            array[index] = item[name].cpu().numpy()
         if (index + 1) % 50 == 0 or index + 1 == config.clips:
             for array in arrays.values():
                 array.flush()

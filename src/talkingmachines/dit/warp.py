@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from talkingmachines.audio.alignment import FRAMES_PER_LATENT
 from talkingmachines.dit.layers import compute_dtype
 from talkingmachines.moving import move
+from talkingmachines.patches import convolve_patches
 
 
 class Warp(nn.Module):
@@ -31,4 +32,4 @@ class Warp(nn.Module):
         """
         still = F.pixel_shuffle(self.open(latents), self.fine)
         change = move(still, flow, self.fine).sub_(still.float()[:, :, None])
-        return self.close(change.flatten(1, 2).to(compute_dtype(latents)))
+        return convolve_patches(change.flatten(1, 2).to(compute_dtype(latents)), self.close.weight)

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from talkingmachines.data.loading import load
 from talkingmachines.errors import TrainingError
 from talkingmachines.precision import fast_autocast
 from talkingmachines.training.checkpoint import load_state, save_state
@@ -81,12 +82,12 @@ class Trainer:
         self.step, self.elapsed = state["step"], state["elapsed"]
 
     def train_step(self, batch: dict[str, Tensor]) -> dict[str, float]:
+        """batch: on the device."""
         progress = self.config.progress(self.step, self.elapsed)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self.config.learning_rate * self.config.rate(self.step, progress)
         generator = step_generator(self.config.seed, self.step)
-        batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
         with fast_autocast(self.device):
             losses = self.stage.losses(batch, generator)
         losses["loss"].backward()
@@ -102,20 +103,11 @@ class Trainer:
         self.ema.update(self.model, self.step)
         return {name: float(value.detach()) for name, value in losses.items()} | {"grad_norm": float(norm)}
 
-    def loader(self, workers: int) -> DataLoader[dict[str, Tensor]]:
-        end = self.config.steps or 2**31
-        return DataLoader(
-            self.stage.batches,
-            batch_size=None,
-            sampler=range(self.step, end),
-            num_workers=workers,
-            prefetch_factor=4 if workers else None,
-        )
-
     def run(self, workers: int, report: Report, writer: Writer, stopped: Callable[[], bool]) -> nn.Module:
         """Train to the end or until `stopped()`, saving on the way. Returns the averaged model."""
         last = saved = sampled = time.monotonic()
-        for batch in self.loader(workers):
+        steps = range(self.step, self.config.steps or 2**31)
+        for batch in load(self.stage.batches, steps, workers, self.device):
             metrics = self.train_step(batch)
             now = time.monotonic()
             self.elapsed, last = self.elapsed + now - last, now

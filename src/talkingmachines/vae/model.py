@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from talkingmachines.moving import move
+from talkingmachines.patches import convolve_patches
 from talkingmachines.vae.config import TEMPORAL_STRIDE, VAEConfig
 from talkingmachines.vae.layers import ShiftedStack
 
@@ -72,9 +73,7 @@ class Encoder(nn.Module):
             torch.get_autocast_dtype(video.device.type) if torch.is_autocast_enabled(video.device.type) else video.dtype
         )
         stacked = rearrange(video.to(dtype), "B C (F t) H W -> (B F) (t C) H W", t=TEMPORAL_STRIDE)
-        # The linear layer on patches, without cutting them out.
-        weight = self.linear.weight.unflatten(1, (-1, PATCH, PATCH)).flatten(3)
-        linear = F.conv2d(stacked, weight, self.linear.bias, stride=PATCH)
+        linear = convolve_patches(stacked, self.linear.weight.view(-1, stacked.shape[1], PATCH, PATCH), self.linear.bias)
         h = self.fine_in(F.pixel_unshuffle(stacked, HALF).contiguous(memory_format=torch.channels_last))
         h, _ = self.fine(h, frames, None)
         h, _ = self.coarse(self.down(h), frames, None)
