@@ -31,6 +31,7 @@ from talkingmachines.flow.chunk import ChunkConfig
 from talkingmachines.presets import preset
 from talkingmachines.training.config import LoopConfig
 from talkingmachines.training.distill import DistillBatches, DistillRecipe, DistillStage
+from talkingmachines.training.loading import load
 from talkingmachines.training.loop import Stage, Trainer
 from talkingmachines.training.rollout import Batch, Scene
 from talkingmachines.training.teacher import TeacherRecipe, TeacherStage
@@ -192,7 +193,7 @@ class Study:
         config = LoopConfig(minutes=self.minutes, learning_rate=RATE, muon=True, warmup=10, decay=1.0)
         trainer, began, failed = Trainer(stage, config, self.out, CPU), time.process_time(), None
         losses: list[dict[str, float]] = []
-        for batch in trainer.loader(0):
+        for batch in load(stage.batches, range(2**31), 0, CPU):
             try:
                 losses.append(trainer.train_step(batch))
             except TrainingError as error:

@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "talkingmachines"
 
 LAYERS = [
     {"types", "errors"},
-    {"audio", "attention", "media", "moving", "precision"},
+    {"audio", "attention", "media", "moving", "patches", "precision"},
     {"vae", "dit", "encoders"},
     {"flow"},
     {"training", "streaming"},

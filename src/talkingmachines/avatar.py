@@ -26,6 +26,7 @@ from talkingmachines.streaming.engine import Call, Engine
 from talkingmachines.streaming.features import LogMelStream, MakeFeatures, SpeechStream
 from talkingmachines.streaming.pacing import LiveCall
 from talkingmachines.streaming.session import Session
+from talkingmachines.streaming.trusted import trusted_dtype
 from talkingmachines.types import FPS
 from talkingmachines.vae.build import build_vae
 from talkingmachines.vae.model import CausalVAE
@@ -189,7 +190,8 @@ def load(
     fp8: bool = False,
     compile: bool = False,
 ) -> Avatar:
-    """An Avatar from a preset's name or a folder of weights. dtype, compile: see Engine.
+    """An Avatar from a preset's name or a folder of weights. compile: see Engine. dtype: what the models compute in;
+    unless given bfloat16 where the device is fast at it, and, on a processor, found right (see streaming/trusted.py).
 
     For the large presets: encoders, a folder or a name on the hub with `text_encoder`, `tokenizer` and `image_encoder`
     (`encoders` in the folder of weights unless given); speech_encoder, one with wav2vec2 (`speech_encoder` there);
@@ -224,6 +226,8 @@ def load(
         errors = quantise_fp8(student)
         log.info("fp8: a layer is off by %.1f%% at most, a pass by %.1f%%", 100 * errors.layer, 100 * errors.velocity)
     features = load_features(folder, spec)
+    if dtype is None and place.type == "cpu" and isinstance(vae, CausalVAE):
+        dtype = trusted_dtype(student, vae, spec.chunk.frames, shape or (spec.size, spec.size))
     return Avatar(spec, whole, student, place, dtype, encoders=told, features=features, shape=shape, compile=compile)
 
 

@@ -14,7 +14,6 @@ from torch.utils.data import Dataset
 
 from talkingmachines.audio.alignment import any_in_latent, frames_in, latent_modes
 from talkingmachines.audio.features import activity, log_mel
-from talkingmachines.data.loading import load
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.data.synthetic.character import sample_character
 from talkingmachines.data.synthetic.draw import draw_clip, face_box, mouth_box
@@ -24,6 +23,7 @@ from talkingmachines.data.synthetic.pose import POSE_FIELDS, Pose
 from talkingmachines.encoders.hearing import Hearing
 from talkingmachines.errors import ConfigError
 from talkingmachines.precision import fast_autocast
+from talkingmachines.training.loading import load
 from talkingmachines.vae.model import CausalVAE
 from talkingmachines.vae.pixels import to_unit
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from talkingmachines.data.loading import load
 from talkingmachines.errors import TrainingError
 from talkingmachines.precision import fast_autocast
 from talkingmachines.training.checkpoint import load_state, save_state
 from talkingmachines.training.config import LoopConfig
 from talkingmachines.training.ema import EMA
+from talkingmachines.training.loading import load
 from talkingmachines.training.optimizer import build_optimizers
 from talkingmachines.training.randomness import step_generator
 

@@ -73,7 +73,8 @@ class Encoder(nn.Module):
             torch.get_autocast_dtype(video.device.type) if torch.is_autocast_enabled(video.device.type) else video.dtype
         )
         stacked = rearrange(video.to(dtype), "B C (F t) H W -> (B F) (t C) H W", t=TEMPORAL_STRIDE)
-        linear = convolve_patches(stacked, self.linear.weight.view(-1, stacked.shape[1], PATCH, PATCH), self.linear.bias)
+        weight = self.linear.weight.unflatten(1, (-1, PATCH, PATCH)).flatten(3)
+        linear = convolve_patches(stacked, weight, self.linear.bias)
         h = self.fine_in(F.pixel_unshuffle(stacked, HALF).contiguous(memory_format=torch.channels_last))
         h, _ = self.fine(h, frames, None)
         h, _ = self.coarse(self.down(h), frames, None)

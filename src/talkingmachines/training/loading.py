@@ -22,12 +22,12 @@ def load(
     """batches[step] of each of `steps`, on `device`; workers: processes that make them ahead, 0 makes them here."""
     ahead = 4 if workers else None
     loader: DataLoader[_Packed] = DataLoader(
-        batches,  # type: ignore[arg-type]  # what collate_fn makes of them
+        batches,  # type: ignore[arg-type]  # of what collate_fn makes of them
         batch_size=None,
         sampler=steps,
         num_workers=workers,
         prefetch_factor=ahead,
-        collate_fn=_pack,
+        collate_fn=_pack,  # type: ignore[arg-type]  # of one batch, as batch_size says
     )
     for packed in loader:
         yield packed.unpacked(device)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from talkingmachines.data.loading import load
+from talkingmachines.training.loading import load
 
 
 class Mixed(Dataset[dict[str, Tensor]]):
