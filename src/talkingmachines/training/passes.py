@@ -78,7 +78,8 @@ def cuda_graphs(module: nn.Module, inputs: tuple[Tensor, ...]) -> Recorded:
     # Weights that were cast before would be taken for what the recorded pass is given.
     torch.set_autocast_cache_enabled(False)
     try:
-        return cast(Recorded, torch.cuda.make_graphed_callables(module, places, allow_unused_input=True))
+        with torch.cuda.device(inputs[0].device):
+            return cast(Recorded, torch.cuda.make_graphed_callables(module, places, allow_unused_input=True))
     finally:
         torch.set_autocast_cache_enabled(cached)
 
