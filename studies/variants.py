@@ -39,7 +39,6 @@ from talkingmachines.training.trajectories import (
     StartStage,
     TrajectoryBatches,
     build_trajectories,
-    real_regression,
 )
 from talkingmachines.training.watch import Watch
 from talkingmachines.vae.config import VAEConfig
@@ -102,11 +101,11 @@ class Regression(StartStage):
         assert isinstance(self.model, DiT)
         step = int(torch.randint(self.chunk.steps, (), generator=generator))
         if float(torch.rand((), generator=generator)) >= self.row.own:
-            return {"loss": real_regression(self.model, self.chunk, batch, step, self.aim, generator)}
+            return {"loss": self.regression.real(batch, step, generator)}
         scene = scene_of(batch)
         chunks = scene.latents.shape[2] // self.chunk.frames
         _, made, moved = call(self.model, self.chunk, scene, chunks, generator, clean=self.row.clean, learn=step)
-        return {"loss": self.aim.loss(made, moved, scene.latents, batch["weight"])}
+        return {"loss": self.regression.aim.loss(made, moved, scene.latents, batch["weight"])}
 
 
 def scene_of(batch: Batch) -> Scene:

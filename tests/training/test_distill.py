@@ -19,7 +19,6 @@ from talkingmachines.training.trajectories import (
     build_trajectories,
     change_inside,
     cut_window,
-    regression,
 )
 from talkingmachines.training.watch import Watch
 
@@ -146,7 +145,7 @@ def test_regression_alone_learns_the_teachers_clips(trajectories: TrajectoryBatc
     optimizer = torch.optim.AdamW(start.model.parameters(), lr=2e-3)
     losses = []
     for step in range(30):
-        loss = regression(start.model, CHUNK, trajectories[0], step % 2, start.aim, torch.Generator())[0]  # type: ignore[arg-type]
+        loss = start.regression.teachers(trajectories[0], step % 2, torch.Generator())[0]
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -21,10 +21,9 @@ from talkingmachines.training.rollout import Batch, Scene, call_grid, heard_ahea
 from talkingmachines.training.teacher import TeacherRecipe, TeacherStage
 from talkingmachines.training.trajectories import (
     Aim,
+    Regression,
     change_inside,
     cut_window,
-    real_regression,
-    regression,
     weighted_square,
 )
 from talkingmachines.training.watch import Watch
@@ -90,7 +89,7 @@ class DistillStage:
         self.model: nn.Module = nn.ModuleDict({"student": student, "critic": critic})
         self.student, self.critic = student, critic
         self.chunk, self.recipe, self.batches, self.vae, self.watch = chunk, recipe, batches, vae, watch
-        self.aim = Aim(teacher_recipe.motion_std, change_inside(vae))
+        self.regression = Regression(student, chunk, Aim(teacher_recipe.motion_std, change_inside(vae)))
         self.real = TeacherStage(teacher, teacher_recipe, batches, vae)
         self.fake = TeacherStage(critic, teacher_recipe, batches, vae)
 
@@ -104,8 +103,8 @@ class DistillStage:
         dmd = self._matching(window, learnt, generator)
         pair = {name.removeprefix("pair_"): tensor for name, tensor in batch.items() if name.startswith("pair_")}
         at = int(torch.randint(self.chunk.steps, (), generator=generator))
-        again, made = regression(self.student, self.chunk, pair, at, self.aim, generator)
-        real = real_regression(self.student, self.chunk, batch, at, self.aim, generator)
+        again, made = self.regression.teachers(pair, at, generator)
+        real = self.regression.real(batch, at, generator)
         loss = self.recipe.dmd * dmd + self.recipe.regression * (again + real) / 2
         return {"loss": loss, "dmd": dmd, "regression": again, "real": real} | self.watch.see(window, pair, made)
 

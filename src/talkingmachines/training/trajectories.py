@@ -157,15 +157,14 @@ class StartStage:
         passes: Passes = plain_passes,
     ) -> None:
         self.model: nn.Module = model
-        self.chunk, self.batches, self.vae, self.passes = chunk, batches, vae, passes
-        self.aim = Aim(motion_std, change_inside(vae))
+        self.chunk, self.batches, self.vae = chunk, batches, vae
+        self.regression = Regression(model, chunk, Aim(motion_std, change_inside(vae)), passes)
 
     def losses(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        assert isinstance(self.model, DiT)
         step = int(torch.randint(self.chunk.steps, (), generator=generator))
         if "points" in batch:
-            return {"loss": regression(self.model, self.chunk, batch, step, self.aim, generator, self.passes)[0]}
-        return {"loss": real_regression(self.model, self.chunk, batch, step, self.aim, generator, self.passes)}
+            return {"loss": self.regression.teachers(batch, step, generator)[0]}
+        return {"loss": self.regression.real(batch, step, generator)}
 
     def sample_grid(self, model: nn.Module) -> np.ndarray:
         assert isinstance(model, DiT)
@@ -198,42 +197,36 @@ class Aim:
         return loss / self.motion_std**2
 
 
-def regression(
-    model: DiT,
-    chunk: ChunkConfig,
-    batch: dict[str, Tensor],
-    step: int,
-    aim: Aim,
-    generator: torch.Generator,
-    passes: Passes = plain_passes,
-) -> tuple[Tensor, Tensor]:
-    """Error of x0 at one step, all chunks of a window at once under the sparse mask, against the teacher's clip; x0."""
-    assert model.config.audio is not None
-    scene = Scene.of(batch, model.config.audio.window, chunk.frames, heard_ahead(generator))
-    points, sigma = batch["points"], chunk.sigmas[step].to(batch["points"]).view(1)
-    frames = range(points.shape[3])
-    before = uncertain(points[-1], generator)
-    run = passes(model, scene.conditioning(model.config.mask_channels, frames, chunk.frames, before), chunk.frames)
-    velocity, moved = run(points[step], sigma)
-    made = x0_from_velocity(points[step], velocity.float(), sigma)
-    return aim.loss(made, moved, points[-1], batch["weight"][:, list(frames)]), made
+@dataclass(frozen=True)
+class Regression:
+    """The error of a student's x0 at one step, made as in a call. aim: what counts how much; passes: how it is run."""
 
+    model: DiT
+    chunk: ChunkConfig
+    aim: Aim
+    passes: Passes = plain_passes
 
-def real_regression(
-    model: DiT,
-    chunk: ChunkConfig,
-    batch: dict[str, Tensor],
-    step: int,
-    aim: Aim,
-    generator: torch.Generator,
-    passes: Passes = plain_passes,
-) -> Tensor:
-    """Error of x0 at one step, made as in a call, against a real clip: chunk 0 and chunks from anywhere later."""
-    assert model.config.audio is not None
-    scene = Scene.of(batch, model.config.audio.window, chunk.frames, heard_ahead(generator))
-    shown = real_window(scene, chunk, generator)
-    made, moved = window_call(model, chunk, scene, shown, step, generator, passes)
-    return aim.loss(made, moved, scene.latents[:, :, shown], batch["weight"][:, shown])
+    def teachers(self, batch: dict[str, Tensor], step: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Against the teacher's clip, all chunks of a window at once under the sparse mask; and x0."""
+        scene, chunk = self._scene(batch, generator), self.chunk
+        points, sigma = batch["points"], chunk.sigmas[step].to(batch["points"]).view(1)
+        frames = range(points.shape[3])
+        before = uncertain(points[-1], generator)
+        cond = scene.conditioning(self.model.config.mask_channels, frames, chunk.frames, before)
+        velocity, moved = self.passes(self.model, cond, chunk.frames)(points[step], sigma)
+        made = x0_from_velocity(points[step], velocity.float(), sigma)
+        return self.aim.loss(made, moved, points[-1], batch["weight"][:, list(frames)]), made
+
+    def real(self, batch: dict[str, Tensor], step: int, generator: torch.Generator) -> Tensor:
+        """Against a real clip: chunk 0 and chunks from anywhere later."""
+        scene = self._scene(batch, generator)
+        shown = real_window(scene, self.chunk, generator)
+        made, moved = window_call(self.model, self.chunk, scene, shown, step, generator, self.passes)
+        return self.aim.loss(made, moved, scene.latents[:, :, shown], batch["weight"][:, shown])
+
+    def _scene(self, batch: dict[str, Tensor], generator: torch.Generator) -> Scene:
+        assert self.model.config.audio is not None
+        return Scene.of(batch, self.model.config.audio.window, self.chunk.frames, heard_ahead(generator))
 
 
 def weighted_square(error: Tensor, weight: Tensor) -> Tensor:
