@@ -52,8 +52,10 @@ class Actor:
         self.fault = fault
         clips = speaking_clips(bank, SMALL) + listening_clips(bank, SMALL)
         self.known = {clip.samples.tobytes(): clip for clip in clips}
+        self.seeds: list[int] = []
 
     def generate(self, image: np.ndarray, speech: np.ndarray, *, seed: int) -> np.ndarray:
+        self.seeds.append(seed)
         clip = self.known[speech.tobytes()]
         frames = draw_clip(sample_character(clip.character_seed), clip.track)
         assert np.array_equal(frames[0], image)
@@ -72,8 +74,9 @@ def scores(bank: SpeechBank, fault: Callable[[np.ndarray], np.ndarray]) -> dict[
 def test_the_truth_scores_full_marks(bank: SpeechBank) -> None:
     counted: list[tuple[int, int]] = []
     shown: dict[str, tuple[int, ...]] = {}
+    actor = Actor(bank, lambda frames: frames)
     figures = evaluate(
-        Actor(bank, lambda frames: frames),
+        actor,
         bank,
         lambda done, total: counted.append((done, total)),
         SMALL,
@@ -94,6 +97,7 @@ def test_the_truth_scores_full_marks(bank: SpeechBank) -> None:
     )
     assert motion["blinks_per_minute"] == pytest.approx(motion["truth_blinks_per_minute"], rel=0.35)
     assert figures["background"] == {"sharpness": pytest.approx(1), "sharpness_min": pytest.approx(1), "clips": 4}
+    assert actor.seeds == [0, 1, 2, 3]  # dice of its own for each clip
     assert counted == [(i + 1, 6) for i in range(6)]
     assert len(shown) == 4 and shown["listening-01"] == (45, 256, 256, 3)
 

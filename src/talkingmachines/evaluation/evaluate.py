@@ -206,7 +206,8 @@ class _Studio:
     def _generate(
         self, name: str, picture: np.ndarray, speech: np.ndarray, character: int, pose: Pose, true: np.ndarray | None
     ) -> np.ndarray:
-        made = self.avatar.generate(picture, speech, seed=self.config.seed)
+        # With one seed for all, all would draw their gestures with the same dice: blink, or not, at the same moments.
+        made = self.avatar.generate(picture, speech, seed=self.config.seed + len(self.detail))
         if self.look is not None:
             self.look(name, true, made)
         vectors = metrics.identity_vectors(made)
