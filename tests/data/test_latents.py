@@ -114,6 +114,21 @@ def test_pictures_drawn_again_are_those_that_were_coded(clips: LatentClips, vae:
     with torch.no_grad():
         coded = vae.encode(to_unit(batch["video"]))
     torch.testing.assert_close(coded, batch["latents"], atol=0.05, rtol=0.05)
+    assert batch["whole"].all()
+
+
+def test_cells_near_a_cut_are_told_from_those_at_the_edge_of_the_picture(clips: LatentClips, bank: SpeechBank) -> None:
+    batches = DrawnCalls(clips, latents=6, heard=6, patch=4, batch=2, bank=bank)
+    cells, seen = clips.cells, set()
+    for top in range(cells - 5):
+        rows, columns = slice(top, top + 6), slice(top, cells)
+        whole = batches._clip(np.random.default_rng(0), 0, rows, columns)["whole"]
+        for part, flags in ((rows, whole.any(1)), (columns, whole.any(0))):
+            last = len(flags) - 1
+            cut = ({0, 1} if part.start > 0 else set()) | ({last - 1, last} if part.stop < cells else set())
+            assert {cell for cell, flag in enumerate(flags) if not flag} == cut
+            seen.add((part.start > 0, part.stop < cells))
+    assert len(seen) == 4
 
 
 def test_known_frames_and_reference_in_the_conditioning(clips: LatentClips, vae: CausalVAE) -> None:

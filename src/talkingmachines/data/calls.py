@@ -18,6 +18,10 @@ from talkingmachines.types import FPS
 
 _GESTURES = len(GESTURE_FIELDS)
 
+EDGE = 2
+"""Latent cells from where a picture was cut that a decoder makes otherwise than in the whole picture, as it misses what
+is beside them."""
+
 _RETURN = FPS / 2
 """Video frames in which a head goes most of the way from where one clip ended to where the next one was drawn."""
 
@@ -75,7 +79,8 @@ class CallBatches(Dataset[dict[str, Tensor]]):
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnCalls(CallBatches):
-    """CallBatches with their pictures, drawn again: video uint8 [B, 1 + 4(F - 1), H, W, 3].
+    """CallBatches with their pictures, drawn again: video uint8 [B, 1 + 4(F - 1), H, W, 3]; and whole bool [B, h, w]:
+    the latent cells that a decoder has all of, those that are EDGE or more from where the picture was cut.
 
     bank: the speech that the clips were made from.
     """
@@ -89,4 +94,14 @@ class DrawnCalls(CallBatches):
         video = draw_clip(sample_character(excerpt.clip.character_seed), track, config.size)
         scale = config.size // self.clips.cells
         high, wide = (slice(scale * part.start, scale * part.stop) for part in (rows, columns))
-        return super()._clip(rng, index, rows, columns) | {"video": torch.from_numpy(video[:, high, wide].copy())}
+        whole = np.outer(_uncut(rows, self.clips.cells), _uncut(columns, self.clips.cells))
+        return super()._clip(rng, index, rows, columns) | {
+            "video": torch.from_numpy(video[:, high, wide].copy()),
+            "whole": torch.from_numpy(whole),
+        }
+
+
+def _uncut(part: slice, cells: int) -> np.ndarray:
+    """Which of these cells are far from a cut; an edge of the picture is none."""
+    cell = np.arange(part.start, part.stop)
+    return ((part.start == 0) | (cell >= part.start + EDGE)) & ((part.stop == cells) | (cell < part.stop - EDGE))

@@ -2,6 +2,9 @@
 
 They are a little blurred where the student is not sure, and say less than they should of what moves inside a latent
 frame. Told the gestures of a real clip, it makes one close enough that the real frames can be the aim.
+
+Latents are of whole pictures, and cut. At a cut the decoder misses what is beside, so what it makes there does not
+count: it would learn to guess that, and guess at the edges of whole pictures too.
 """
 
 import numpy as np
@@ -14,7 +17,7 @@ from talkingmachines.flow.chunk import ChunkConfig
 from talkingmachines.training.autoencoder import AutoencoderRecipe, reconstruction_losses
 from talkingmachines.training.randomness import normal
 from talkingmachines.training.rollout import Batch, Scene, heard_ahead, rollout
-from talkingmachines.vae.model import CausalVAE
+from talkingmachines.vae.model import PATCH, CausalVAE
 from talkingmachines.vae.pixels import to_pixels, to_unit
 
 OWN = 0.5
@@ -22,7 +25,7 @@ OWN = 0.5
 
 
 class DecoderStage:
-    """Batches: as CallBatches, and video uint8 [B, T, H, W, 3] of their first window. The encoder stays as it is."""
+    """Batches: see DrawnCalls, video of the first window. The encoder stays as it is."""
 
     name = "decoder"
 
@@ -38,7 +41,9 @@ class DecoderStage:
         own = float(torch.rand((), generator=generator)) < OWN
         latents = self._latents(batch, own, generator)
         video = to_unit(batch["video"])
-        losses = reconstruction_losses(self.model.decode(latents).float(), video, self.recipe)
+        whole = batch["whole"][:, None, None].repeat_interleave(PATCH, 3).repeat_interleave(PATCH, 4)
+        made = self.model.decode(latents).float().where(whole, video)
+        losses = reconstruction_losses(made, video, self.recipe)
         return {"loss": losses["loss"], "psnr_own" if own else "psnr_made": losses["psnr"]}
 
     @torch.no_grad()
