@@ -3,12 +3,11 @@
 # Stopped anywhere (Ctrl-C) or switched off, it goes on where it was when it is started again.
 #
 #   examples/train_pocket.sh night [RUN]   two processor cores, five and a half hours
-#   examples/train_pocket.sh gpu [RUN]     one H200-class GPU with 16 cores: 22 minutes by what its stages took, and the speech before
+#   examples/train_pocket.sh gpu [RUN]     one H200-class GPU with 16 cores: 23 minutes by what its stages took, and the speech before
 set -euo pipefail
 
 case "${1:-}" in
-    night) minutes=(30 20 15 170 45 10) ;;
-    gpu) minutes=(2 2 3 5 5 2) ;;
+    night | gpu) ;;
     *) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 run=${2:-runs/pocket}
@@ -16,25 +15,67 @@ mkdir -p "$run"
 
 # The command, or that of `make demo`.
 PATH="$PATH:$(cd "$(dirname "$0")/.." && pwd)/.venv/bin"
+declare -A running length began
 stopped=
-trap 'stopped=1' INT TERM
+trap 'stopped=1; kill "${running[@]}" 2> /dev/null || true' INT TERM
 
-# stage NAME FOLDER MINUTES COMMAND...: unless it is done; FOLDER: where its checkpoint lies.
-stage() {
-    local name=$1 folder=$2 minutes=$3 began=$SECONDS resume=()
-    shift 3
-    if grep -qs "^$name " "$run/took.txt"; then return; fi
-    if [ -e "$run/$folder/state.pt" ]; then resume=(--resume); fi
-    talkingmachines "$@" --preset pocket --run "$run" --minutes "$minutes" ${resume[@]+"${resume[@]}"}
-    # A stage that is stopped ends well, with a checkpoint and weights.
-    if [ "$stopped" ]; then exit 130; fi
-    echo "$name $(((SECONDS - began + 30) / 60)) minutes, of which training ${minutes}" >> "$run/took.txt"
+# A stage that is stopped ends well, with a checkpoint and weights.
+exit_if_stopped() {
+    if [ "$stopped" ]; then wait; exit 130; fi
 }
 
-stage vae vae "${minutes[0]}" train vae
-stage audio audio "${minutes[1]}" train audio
-stage gestures gestures "${minutes[2]}" train gestures
-stage teacher teacher "${minutes[3]}" train teacher
-stage student student-start "${minutes[4]}" distill --matching 0 --trajectories 0
-stage decoder decoder "${minutes[5]}" train decoder
+# start NAME FOLDER MINUTES COMMAND...: in the background, unless it is done; FOLDER: where its checkpoint lies.
+start() {
+    local name=$1 folder=$2 resume=()
+    exit_if_stopped
+    if grep -qs "^$name " "$run/took.txt"; then return; fi
+    if [ -e "$run/$folder/state.pt" ]; then resume=(--resume); fi
+    length[$name]=$3 began[$name]=$SECONDS
+    shift 3
+    "$@" --preset pocket --run "$run" --minutes "${length[$name]}" ${resume[@]+"${resume[@]}"} &
+    running[$name]=$!
+}
+
+# finish NAME: notes what it took when it has ended. If it failed, the others are stopped.
+finish() {
+    local name=$1 failed=0
+    if [ -z "${running[$name]:-}" ]; then return; fi
+    wait "${running[$name]}" || failed=$?
+    exit_if_stopped
+    unset "running[$name]"
+    if [ "$failed" != 0 ]; then
+        kill "${running[@]}" 2> /dev/null || true
+        wait
+        exit "$failed"
+    fi
+    echo "$name $(((SECONDS - began[$name] + 30) / 60)) minutes, of which training ${length[$name]}" >> "$run/took.txt"
+}
+
+stage() {
+    start "$@"
+    finish "$1"
+}
+
+train="talkingmachines train"
+distill="talkingmachines distill --matching 0 --trajectories 0"
+if [ "$1" = night ]; then
+    stage vae vae 30 $train vae
+    stage audio audio 20 $train audio
+    stage gestures gestures 15 $train gestures
+    stage teacher teacher 170 $train teacher
+    stage student student-start 45 $distill
+    stage decoder decoder 10 $train decoder
+else
+    start vae vae 1.5 $train vae
+    # Both need speech; the first makes it.
+    while [ ! -e "$run/speech.npz" ] && kill -0 "${running[vae]:-}" 2> /dev/null; do sleep 1; done
+    start audio audio 1.9 $train audio
+    finish vae
+    finish audio
+    start gestures gestures 7 nice $train gestures
+    stage teacher teacher 3.6 $train teacher
+    stage student student-start 12 $distill
+    stage decoder decoder 2 $train decoder
+    finish gestures
+fi
 cat "$run/took.txt"

@@ -12,17 +12,24 @@ SCRIPT = Path(__file__).parents[2] / "examples" / "train_pocket.sh"
 
 STAND_IN = """#!/usr/bin/env bash
 echo "$*" >> "$NOTES"
-[[ "$*" != *"train $FAIL "* ]] || exit 1
+[[ "$*" != *"train vae "* ]] || touch "$RUN/speech.npz"
+if [[ "$*" == *"train $FAIL "* ]]; then
+    until [[ $SLOW = none || -e "$NOTES.slow" ]]; do sleep 0.05; done
+    exit 1
+fi
 if [[ "$*" == *"train $SLOW "* ]]; then
-    trap 'mkdir -p "$RUN/$SLOW"; touch "$RUN/$SLOW/state.pt"; exit 0' INT
+    trap 'mkdir -p "$RUN/$SLOW"; touch "$RUN/$SLOW/state.pt"; exit 0' INT TERM
     touch "$NOTES.slow"
     for _ in {1..300}; do sleep 0.1; done
 fi
 """
 
 
-class Night:
-    def __init__(self, folder: Path) -> None:
+class Recipe:
+    """The script, run as `mode`."""
+
+    def __init__(self, mode: str, folder: Path) -> None:
+        self.mode = mode
         self.run, self.notes = folder / "run", folder / "notes"
         command = folder / "bin" / "talkingmachines"
         command.parent.mkdir()
@@ -38,8 +45,13 @@ class Night:
         self.notes.write_text("")
         environment = self.environment | {"FAIL": "none", "SLOW": "none"} | more
         return subprocess.Popen(
-            [SCRIPT, "night", self.run], env=environment, start_new_session=True, stdout=subprocess.PIPE
+            [SCRIPT, self.mode, self.run], env=environment, start_new_session=True, stdout=subprocess.PIPE
         )
+
+    def wait_until_slow(self) -> None:
+        slow, until = self.notes.with_suffix(".slow"), time.monotonic() + 60
+        while not slow.exists() and time.monotonic() < until:
+            time.sleep(0.05)
 
     def stages(self) -> list[str]:
         return [" ".join(line.split()[:2]).removesuffix(" --matching") for line in self.notes.read_text().splitlines()]
@@ -49,11 +61,16 @@ ALL = ["train vae", "train audio", "train gestures", "train teacher", "distill",
 
 
 @pytest.fixture
-def night(tmp_path: Path) -> Night:
-    return Night(tmp_path)
+def night(tmp_path: Path) -> Recipe:
+    return Recipe("night", tmp_path)
 
 
-def test_all_stages_in_order_and_what_they_took(night: Night) -> None:
+@pytest.fixture
+def gpu(tmp_path: Path) -> Recipe:
+    return Recipe("gpu", tmp_path)
+
+
+def test_all_stages_in_order_and_what_they_took(night: Recipe) -> None:
     out, _ = night.start().communicate(timeout=60)
     assert night.stages() == ALL
     assert "--minutes 170" in night.notes.read_text() and "--resume" not in night.notes.read_text()
@@ -64,24 +81,44 @@ def test_all_stages_in_order_and_what_they_took(night: Night) -> None:
     ]
 
 
-def test_it_goes_on_where_it_failed(night: Night) -> None:
+def test_it_goes_on_where_it_failed(night: Recipe) -> None:
     assert night.start(FAIL="gestures").wait(60) == 1
     assert night.stages() == ALL[:3]
     assert night.start().wait(60) == 0
     assert night.stages() == ALL[2:]
 
 
-def test_a_stage_that_was_stopped_is_not_done(night: Night) -> None:
+def test_a_stage_that_was_stopped_is_not_done(night: Recipe) -> None:
     """It ends well, with a checkpoint."""
     process = night.start(SLOW="audio")
-    slow, until = night.notes.with_suffix(".slow"), time.monotonic() + 60
-    while not slow.exists() and time.monotonic() < until:
-        time.sleep(0.05)
+    night.wait_until_slow()
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(60) == 130
     assert night.start().wait(60) == 0
     assert night.stages() == ALL[1:]
     assert next(line for line in night.notes.read_text().splitlines() if "--resume" in line).startswith("train audio")
+
+
+def test_on_a_gpu_audio_runs_beside_the_autoencoder_and_gestures_beside_the_rest(gpu: Recipe) -> None:
+    process = gpu.start(SLOW="gestures")
+    gpu.wait_until_slow()
+    until = time.monotonic() + 60
+    while "train decoder" not in gpu.stages() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert process.poll() is None and sorted(gpu.stages()) == sorted(ALL)
+    assert set(gpu.stages()[:2]) == set(ALL[:2]) and [s for s in gpu.stages() if s not in ALL[:3]] == ALL[3:]
+    process.terminate()
+    assert process.wait(60) == 130
+    assert "gestures" not in (gpu.run / "took.txt").read_text()
+    assert gpu.start().wait(60) == 0
+    assert gpu.stages() == ["train gestures"] and "--resume" in gpu.notes.read_text()
+
+
+def test_on_a_gpu_a_stage_that_fails_stops_what_runs_beside_it(gpu: Recipe) -> None:
+    assert gpu.start(FAIL="teacher", SLOW="gestures").wait(20) == 1
+    assert gpu.start().wait(60) == 0
+    assert sorted(gpu.stages()) == sorted(ALL[2:])
+    assert next(line for line in gpu.notes.read_text().splitlines() if "gestures" in line).endswith("--resume")
 
 
 def test_how_it_is_used() -> None:
