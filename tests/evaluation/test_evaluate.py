@@ -125,6 +125,7 @@ def test_autoencoder_alone(bank: SpeechBank) -> None:
     # Noise of 4 levels: 20 log10(255 / 4) = 36.1 dB, and a bit more where black and white cut it off.
     assert 36.0 < figures["psnr_db"] < 37.0 and figures["psnr_min_db"] <= figures["psnr_db"]
     assert figures["border_ratio"] == pytest.approx(1, abs=0.02) and figures["clips"] == 2
+    assert figures["edge_ratio"] == pytest.approx(1, abs=0.05)
 
 
 def test_clips_are_heldout_seeded_and_of_different_characters(bank: SpeechBank) -> None:
@@ -160,7 +161,7 @@ def test_command_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 FIGURES = {
-    "vae": {"psnr_db": 35.0, "border_ratio": 0.9, "clips": 1},
+    "vae": {"psnr_db": 35.0, "border_ratio": 0.9, "edge_ratio": 1.0, "clips": 1},
     "lips": {"r": 0.9, "lag_frames": 0, "closed": 0.95, "real_r": None, "clips": 1, "real_clips": 0},
     "identity": {"top1": 1.0, "likeness": 0.8, "frames": 9, "characters": 64},
     "background": {"sharpness": 1.0, "clips": 1},

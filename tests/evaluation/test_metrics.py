@@ -60,6 +60,16 @@ def test_border_ratio_by_hand() -> None:
     assert metrics.border_ratio(made, true) == pytest.approx(4 / (1 / 6))
 
 
+def test_edge_errors_by_hand() -> None:
+    true = np.full((2, 12, 10, 3), 50, np.uint8)
+    made = true.copy()
+    made[:, 0], made[:, :, 0] = 53, 53
+    made[:, 9:] = 99  # below what counts
+    assert metrics.edge_errors(made, true, 8, 1) == pytest.approx((3 * (10 + 7) / (10 + 7 + 7), 0))
+    made[:, 1, 1:9] = 52
+    assert metrics.edge_errors(made, true, 8, 1)[1] == pytest.approx(2 * 8 / (8 + 6 + 6))
+
+
 def test_nearest_is_the_one_it_was_taken_from() -> None:
     gallery = RNG.integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
     seen = gallery[[3, 0]] // 8 * 8

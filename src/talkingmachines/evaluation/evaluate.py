@@ -31,6 +31,7 @@ from talkingmachines.evaluation.scores import RECORDING_LAGS, Take, envelope_r, 
 from talkingmachines.media.audio import read_audio
 from talkingmachines.precision import fast_autocast
 from talkingmachines.types import SAMPLE_RATE
+from talkingmachines.vae.model import PATCH
 from talkingmachines.vae.pixels import to_frames, to_unit
 
 SHOULDERS = 0.72
@@ -145,12 +146,13 @@ def evaluate_vae(
     """How well the autoencoder rebuilds drawn clips of held-out characters.
 
     psnr_db, psnr_min_db: mean over clips, and the worst clip. border_ratio: error of frame-to-frame differences where
-    latent frames meet over that inside them. reader_r: mean r between the opening of the mouth that is drawn and the
-    one read from the rebuilt video, which bounds what can be read from generated video; only with a reader.
+    latent frames meet over that inside them. edge_ratio: error in the outermost 8 pixels above the shoulders over that
+    in the 8 beside them. reader_r: mean r between the opening of the mouth that is drawn and the one read from the
+    rebuilt video, which bounds what can be read from generated video; only with a reader.
     """
     config = clips or EvalConfig()
     device = device or torch.device("cpu")
-    levels, border, inside, read_r = [], [], [], []
+    levels, border, inside, edges, read_r = [], [], [], [], []
     chosen = vae_clips(bank, config)
     for index, clip in enumerate(chosen):
         true = draw_clip(sample_character(clip.character_seed), clip.track, size)
@@ -159,14 +161,17 @@ def evaluate_vae(
         errors = metrics.change_errors(made, true)
         border.append(errors[0].mean())
         inside.append(errors[1].mean())
+        edges.append(metrics.edge_errors(made, true, round(SHOULDERS * size), PATCH))
         if reader is not None and clip.track[:, _MOUTH].std() > 0.08:
             read_r.append(metrics.pearson(reader.read(made)["mouth_open"], clip.track[:, _MOUTH]))
         if progress is not None:
             progress(index + 1, len(chosen))
+    outermost, beside = np.sum(edges, axis=0)
     figures = {
         "psnr_db": float(np.mean(levels)),
         "psnr_min_db": float(np.min(levels)),
         "border_ratio": float(np.mean(border) / np.mean(inside)) if np.any(inside) else 1.0,
+        "edge_ratio": float(outermost / beside) if beside else 1.0,
         "clips": len(chosen),
     }
     return figures | ({"reader_r": float(np.mean(read_r))} if read_r else {})

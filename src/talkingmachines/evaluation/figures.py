@@ -46,6 +46,7 @@ class Figure:
 FIGURES = (
     Figure("autoencoder, PSNR", "vae", "psnr_db", "{:.1f} dB", low=34),
     Figure("autoencoder, error at latent borders over inside", "vae", "border_ratio", "{:.2f}", high=1),
+    Figure("autoencoder, error at the picture's edge over beside", "vae", "edge_ratio", "{:.2f}"),
     Figure("lips, r with the truth", "lips", "r", low=0.85),
     Figure("lips, best lag in frames", "lips", "lag_frames", "{:+d}", -1, 1),
     Figure("lips, shut where they must be", "lips", "closed", "{:.1%}", low=0.9),

@@ -73,6 +73,15 @@ def change_errors(made: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.nd
     return changes[border], changes[~border]
 
 
+def edge_errors(made: np.ndarray, true: np.ndarray, height: int, width: int) -> tuple[float, float]:
+    """Mean absolute errors of [T, H, W, 3] in the outermost `width` pixels, and in as many beside them, at the top and
+    the sides of the uppermost `height` rows."""
+    error = np.mean([np.abs(m.astype(np.float32) - t) for m, t in zip(made, true, strict=True)], axis=(0, 3))[:height]
+    rows, columns = np.indices(error.shape)
+    ring = np.minimum(rows, np.minimum(columns, error.shape[1] - 1 - columns)) // width
+    return float(error[ring == 0].mean()), float(error[ring == 1].mean())
+
+
 def border_ratio(made: np.ndarray, true: np.ndarray) -> float:
     """Mean squared error of frame-to-frame differences at latent borders over that inside; at most 1: no flicker."""
     border, inside = change_errors(made, true)
