@@ -102,14 +102,14 @@ def test_a_stage_that_was_stopped_is_not_done(night: Recipe) -> None:
 def test_on_a_gpu_audio_runs_beside_the_autoencoder_and_gestures_beside_the_rest(gpu: Recipe) -> None:
     process = gpu.start(SLOW="gestures")
     gpu.wait_until_slow()
-    until = time.monotonic() + 60
-    while "train decoder" not in gpu.stages() and time.monotonic() < until:
+    took, until = gpu.run / "took.txt", time.monotonic() + 60
+    while "decoder" not in took.read_text() and time.monotonic() < until:
         time.sleep(0.05)
     assert process.poll() is None and sorted(gpu.stages()) == sorted(ALL)
     assert set(gpu.stages()[:2]) == set(ALL[:2]) and [s for s in gpu.stages() if s not in ALL[:3]] == ALL[3:]
     process.terminate()
     assert process.wait(60) == 130
-    assert "gestures" not in (gpu.run / "took.txt").read_text()
+    assert "gestures" not in took.read_text()
     assert gpu.start().wait(60) == 0
     assert gpu.stages() == ["train gestures"] and "--resume" in gpu.notes.read_text()
 

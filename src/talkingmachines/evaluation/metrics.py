@@ -76,7 +76,7 @@ def change_errors(made: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.nd
 def edge_errors(made: np.ndarray, true: np.ndarray, height: int, width: int) -> tuple[float, float]:
     """Mean absolute errors of [T, H, W, 3] in the outermost `width` pixels, and in as many beside them, at the top and
     the sides of the uppermost `height` rows."""
-    error = np.mean([np.abs(m.astype(np.float32) - t) for m, t in zip(made, true, strict=True)], axis=(0, 3))[:height]
+    error = np.mean([np.abs(m.astype(np.float32) - t).mean(2) for m, t in zip(made, true, strict=True)], 0)[:height]
     rows, columns = np.indices(error.shape)
     ring = np.minimum(rows, np.minimum(columns, error.shape[1] - 1 - columns)) // width
     return float(error[ring == 0].mean()), float(error[ring == 1].mean())
