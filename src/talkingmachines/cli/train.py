@@ -177,8 +177,8 @@ def _decoder(job: Run) -> None:
         bank=_speech(job),
     )
     student, coder = DiT(job.preset.dit), CausalVAE(_vae_config(job))
-    # What moves inside a latent frame is what the decoder loses most of; borders are nearly quiet.
-    recipe = AutoencoderRecipe(motion=4.0, border=1.5, spread=18.0)
+    # What moves inside a latent frame is what the decoder loses most of.
+    recipe = AutoencoderRecipe(motion=4.0, spread=18.0)
     trained(job, "student", student)
     before = trained(job, "vae", coder)
     student = student.to(job.device).eval().requires_grad_(False)
