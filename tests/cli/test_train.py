@@ -114,8 +114,9 @@ def test_teacher_needs_an_autoencoder(run: Path, capsys: pytest.CaptureFixture[s
     assert "no vae weights" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_with_a_checkpoint_that_goes_on(run: Path) -> None:
-    """Sent to the whole group, as a terminal does: the workers that draw get it too."""
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_with_a_checkpoint_that_goes_on(run: Path, sent: signal.Signals) -> None:
+    """Sent to the whole group, as a terminal and a machine that goes down do: the workers that draw get it too."""
     arguments = ["train", "vae", "--preset", "tiny", "--device", "cpu", "--run", str(run)]
     command = [sys.executable, "-c", "import sys; from talkingmachines.cli.main import main; sys.exit(main())"]
     process = subprocess.Popen([*command, *arguments, "--minutes", "10"], start_new_session=True)
@@ -123,7 +124,7 @@ def test_ctrl_c_ends_with_a_checkpoint_that_goes_on(run: Path) -> None:
         assert process.poll() is None
         time.sleep(0.2)
     time.sleep(2)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, sent)
     assert process.wait(timeout=60) == 0
     steps = read_metadata(run / "weights", "vae")["steps"]
     assert isinstance(steps, int) and steps > 0

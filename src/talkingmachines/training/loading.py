@@ -5,6 +5,7 @@ draws. So there is one tensor to ask for, and one to move to a GPU.
 """
 
 import math
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -28,9 +29,15 @@ def load(
         num_workers=workers,
         prefetch_factor=ahead,
         collate_fn=_pack,  # type: ignore[arg-type]  # of one batch, as batch_size says
+        worker_init_fn=_outlive_a_stop,
     )
     for packed in loader:
         yield packed.unpacked(device)
+
+
+def _outlive_a_stop(_: int) -> None:
+    """A machine that goes down sends SIGTERM to all processes: the run takes its last step first, then ends these."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)
