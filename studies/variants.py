@@ -11,6 +11,7 @@ import argparse
 import json
 import time
 from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,6 @@ from talkingmachines.flow.chunk import ChunkConfig
 from talkingmachines.presets import preset
 from talkingmachines.training.config import LoopConfig
 from talkingmachines.training.distill import DistillBatches, DistillRecipe, DistillStage
-from talkingmachines.training.loading import load
 from talkingmachines.training.loop import Stage, Trainer
 from talkingmachines.training.rollout import Batch, Scene
 from talkingmachines.training.teacher import TeacherRecipe, TeacherStage
@@ -192,9 +192,9 @@ class Study:
         config = LoopConfig(minutes=self.minutes, learning_rate=RATE, muon=True, warmup=10, decay=1.0)
         trainer, began, failed = Trainer(stage, config, self.out, CPU), time.process_time(), None
         losses: list[dict[str, float]] = []
-        for batch in load(stage.batches, range(2**31), 0, CPU):
+        for step in count():
             try:
-                losses.append(trainer.train_step(batch))
+                losses.append(trainer.train_step(stage.batches[step]))
             except TrainingError as error:
                 failed = str(error)
                 break

@@ -1,5 +1,7 @@
 """Batches come out of the workers as they went in, in order."""
 
+from multiprocessing import active_children
+
 import pytest
 import torch
 from torch import Tensor
@@ -28,7 +30,8 @@ class Mixed(Dataset[dict[str, Tensor]]):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_same_in_order(workers: int) -> None:
     steps = [3, 4, 8, 1]
-    made = list(load(Mixed(), steps, workers, torch.device("cpu")))
+    with load(Mixed(), steps, workers, torch.device("cpu")) as batches:
+        made = list(batches)
     assert len(made) == len(steps)
     for step, batch in zip(steps, made, strict=True):
         wanted = Mixed()[step]
@@ -37,10 +40,26 @@ def test_the_same_in_order(workers: int) -> None:
             assert tensor.dtype == wanted[name].dtype and torch.equal(tensor, wanted[name])
 
 
-def test_an_error_of_a_worker_is_raised() -> None:
+def test_an_error_of_a_worker_is_raised_and_ends_it() -> None:
     class Broken(Dataset[dict[str, Tensor]]):
         def __getitem__(self, step: int) -> dict[str, Tensor]:
             raise ValueError("no such clip")
 
-    with pytest.raises(ValueError, match="no such clip"):
-        list(load(Broken(), [0], 1, torch.device("cpu")))
+    with (
+        pytest.raises(ValueError, match="no such clip") as error,
+        load(Broken(), [0], 1, torch.device("cpu")) as batches,
+    ):
+        next(batches)
+    assert not active_children(), error  # whose traceback holds what they were made by
+
+
+def test_no_worker_outlives_an_error_of_who_trains() -> None:
+    """They ignore SIGTERM, by which a program ends what is left: it would wait for them for ever."""
+    with (
+        pytest.raises(ZeroDivisionError) as error,
+        load(Mixed(), range(1000), 2, torch.device("cpu")) as batches,
+    ):
+        next(batches)
+        assert len(active_children()) == 2
+        raise ZeroDivisionError
+    assert not active_children(), error

@@ -122,20 +122,20 @@ def build_latents(
         else open_memmap(folder / f"{name}.npy", "w+", kind, (config.clips, *shape))
         for name, (kind, shape) in shapes.items()
     }
-    drawn = load(_Drawn(bank, config), range(done, config.clips), workers, device)
-    for index, item in enumerate(drawn, start=done):
-        video = to_unit(item.pop("video")[None])
-        with fast_autocast(device):
-            item["latents"] = vae.encode(video)[0].transpose(0, 1).half()
-        heard = hearing.of_mel(item.pop("mel")[None])[0, item.pop("shown")]
-        item["features"] = torch.cat([heard, item.pop("gestures")], 1).half()
-        for name, array in arrays.items():
-            array[index] = item[name].cpu().numpy()
-        if (index + 1) % 50 == 0 or index + 1 == config.clips:
-            for array in arrays.values():
-                array.flush()
-            _write_progress(folder, config, index + 1)
-        progress(index + 1, config.clips)
+    with load(_Drawn(bank, config), range(done, config.clips), workers, device) as drawn:
+        for index, item in enumerate(drawn, start=done):
+            video = to_unit(item.pop("video")[None])
+            with fast_autocast(device):
+                item["latents"] = vae.encode(video)[0].transpose(0, 1).half()
+            heard = hearing.of_mel(item.pop("mel")[None])[0, item.pop("shown")]
+            item["features"] = torch.cat([heard, item.pop("gestures")], 1).half()
+            for name, array in arrays.items():
+                array[index] = item[name].cpu().numpy()
+            if (index + 1) % 50 == 0 or index + 1 == config.clips:
+                for array in arrays.values():
+                    array.flush()
+                _write_progress(folder, config, index + 1)
+            progress(index + 1, config.clips)
     return LatentClips(folder)
 
 

@@ -7,6 +7,7 @@ draws. So there is one tensor to ask for, and one to move to a GPU.
 import math
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -17,10 +18,14 @@ _ALIGNED = 16
 """Bytes at whose multiples a tensor begins."""
 
 
+@contextmanager
 def load(
     batches: Dataset[dict[str, Tensor]], steps: Sequence[int], workers: int, device: torch.device
-) -> Iterator[dict[str, Tensor]]:
-    """batches[step] of each of `steps`, on `device`; workers: processes that make them ahead, 0 makes them here."""
+) -> Iterator[Iterator[dict[str, Tensor]]]:
+    """batches[step] of each of `steps`, on `device`; workers: processes that make them ahead, 0 makes them here.
+
+    The workers end with the context, for a program waits for them when it ends.
+    """
     ahead = 4 if workers else None
     loader: DataLoader[_Packed] = DataLoader(
         batches,  # type: ignore[arg-type]  # of what collate_fn makes of them
@@ -31,8 +36,12 @@ def load(
         collate_fn=_pack,  # type: ignore[arg-type]  # of one batch, as batch_size says
         worker_init_fn=_outlive_a_stop,
     )
-    for packed in loader:
-        yield packed.unpacked(device)
+    drawing = iter(loader)
+    try:
+        yield (packed.unpacked(device) for packed in drawing)
+    finally:
+        if workers:  # by hand: an error's traceback keeps the loader alive
+            drawing._shutdown_workers()  # type: ignore[attr-defined]
 
 
 def _outlive_a_stop(_: int) -> None:

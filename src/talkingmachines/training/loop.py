@@ -107,22 +107,23 @@ class Trainer:
         """Train to the end or until `stopped()`, saving on the way. Returns the averaged model."""
         last = saved = sampled = time.monotonic()
         steps = range(self.step, self.config.steps or 2**31)
-        for batch in load(self.stage.batches, steps, workers, self.device):
-            metrics = self.train_step(batch)
-            now = time.monotonic()
-            self.elapsed, last = self.elapsed + now - last, now
-            progress = self.config.progress(self.step, self.elapsed)
-            report(self.step, progress, metrics)
-            for name, value in metrics.items():
-                writer.add_scalar(f"{self.stage.name}/{name}", value, self.step)
-            if now - sampled > 60 * self.config.sample_minutes:
-                self.sample(writer)
-                sampled = now
-            if now - saved > 60 * self.config.checkpoint_minutes:
-                self.save()
-                saved = now
-            if progress >= 1 or stopped():
-                break
+        with load(self.stage.batches, steps, workers, self.device) as batches:
+            for batch in batches:
+                metrics = self.train_step(batch)
+                now = time.monotonic()
+                self.elapsed, last = self.elapsed + now - last, now
+                progress = self.config.progress(self.step, self.elapsed)
+                report(self.step, progress, metrics)
+                for name, value in metrics.items():
+                    writer.add_scalar(f"{self.stage.name}/{name}", value, self.step)
+                if now - sampled > 60 * self.config.sample_minutes:
+                    self.sample(writer)
+                    sampled = now
+                if now - saved > 60 * self.config.checkpoint_minutes:
+                    self.save()
+                    saved = now
+                if progress >= 1 or stopped():
+                    break
         self.save()
         self.sample(writer)
         return self.ema.model
