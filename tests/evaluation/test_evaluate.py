@@ -162,18 +162,20 @@ def test_command_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixt
 
 FIGURES = {
     "vae": {"psnr_db": 35.0, "border_ratio": 0.9, "edge_ratio": 1.0, "clips": 1},
-    "lips": {"r": 0.9, "lag_frames": 0, "closed": 0.95, "real_r": None, "clips": 1, "real_clips": 0},
+    "lips": {"r": 0.9, "lag_frames": 0, "closed": 0.95, "real_r": None, "clips": 20, "real_clips": 0},
     "identity": {"top1": 1.0, "likeness": 0.8, "frames": 9, "characters": 64},
     "background": {"sharpness": 1.0, "clips": 1},
     "motion": {"listening": 1.0, "energy": 1.0, "blinks_per_minute": 15.0, "still_clips": 0, "clips": 1},
 }
 
 
-def measured(model: object, speech: SpeechBank, update: object, *, reader: object, look: Any) -> dict[str, Any]:
+def measured(
+    model: object, speech: SpeechBank, update: object, config: EvalConfig, *, reader: object, look: Any
+) -> dict[str, Any]:
     assert speech.split == "heldout" and len(speech) == 6
     if look:
         look("speaking-00", np.zeros((9, 64, 64, 3), np.uint8), np.zeros((9, 64, 64, 3), np.uint8))
-    return dict(FIGURES)
+    return FIGURES | {"lips": FIGURES["lips"] | {"clips": config.speaking_clips}}
 
 
 @pytest.fixture
@@ -214,10 +216,17 @@ def test_command_measures_a_call_and_compares_when_asked(
         return gauge.figures() | {"minutes": config.minutes}
 
     monkeypatch.setattr("talkingmachines.evaluation.longrun.long_run", called)
-    monkeypatch.setattr("talkingmachines.evaluation.against.against_teacher", lambda *given, **named: ratios)
+
+    def compared(
+        figures: object, teacher: object, speech: object, update: object, config: EvalConfig, **_: Any
+    ) -> object:
+        return ratios | {"clips": config.speaking_clips}
+
+    monkeypatch.setattr("talkingmachines.evaluation.against.against_teacher", compared)
     page = tmp_path / "new" / "report.html"
-    assert main([*command, "--minutes", "7", "--against-teacher", "--report", str(page), "--json"]) == 0
+    assert main([*command, "--clips", "2", "--minutes", "7", "--against-teacher", "--report", str(page), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
+    assert printed["lips"]["clips"] == 2
     assert printed["against_teacher"] == ratios and printed["long_run"]["minutes"] == 7
     assert "A call of 7 minutes" in page.read_text() and "data:image/jpeg" in page.read_text()
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from talkingmachines.avatar import Avatar
     from talkingmachines.data.synthetic.bank import SpeechBank
+    from talkingmachines.evaluation.clips import EvalConfig
     from talkingmachines.evaluation.reader import FaceReader
     from talkingmachines.evaluation.report import Album
     from talkingmachines.teacher import Teacher
@@ -33,6 +34,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Folder for eval.json and strips of frames to look at.")] = None,
     bank: Annotated[Path | None, typer.Option(help="Held-out speech, .npz; synthesised unless given.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    clips: Annotated[int, typer.Option(min=1, help="Clips of speech; p, b and m want many.")] = 20,
     teacher: Annotated[bool, typer.Option("--teacher", help="Measure the teacher instead of the student.")] = False,
     minutes: Annotated[int, typer.Option(min=0, help="Measure a call of so many minutes, too.")] = 0,
     against_teacher: Annotated[
@@ -44,6 +46,7 @@ def evaluate(
 ) -> None:
     """Measure a preset on held-out characters, sentences and voices."""
     from talkingmachines.avatar import load
+    from talkingmachines.evaluation.clips import EvalConfig
     from talkingmachines.evaluation.evaluate import evaluate as measure
     from talkingmachines.evaluation.reader import load_reader
     from talkingmachines.evaluation.report import Album, check_plots, write_report
@@ -63,13 +66,13 @@ def evaluate(
     with Console(stderr=True).status(f"loading {preset}"):
         model: Any = load_teacher(preset, device=device) if teacher else load(preset, device=device)
         rival = load_teacher(preset, device=device) if against_teacher else None
-    speech = heldout_speech(bank)
+    speech, config = heldout_speech(bank), EvalConfig(speaking_clips=clips)
     look = None if out is None else _strips(out)
     with progress_bar("evaluating") as update:
-        figures = measure(model, speech, update, reader=reader, look=look)
+        figures = measure(model, speech, update, config, reader=reader, look=look)
     album = Album()
     if rival is not None:
-        figures["against_teacher"] = _against_teacher(figures, rival, speech, reader)
+        figures["against_teacher"] = _against_teacher(figures, rival, speech, config, reader)
     if minutes:
         figures["long_run"] = _long_run(model, speech, minutes, reader, album)
     result: dict[str, Any] = {"preset": model.preset.name, **figures}
@@ -86,12 +89,12 @@ def evaluate(
 
 
 def _against_teacher(
-    figures: dict[str, Any], teacher: "Teacher", speech: "SpeechBank", reader: "FaceReader"
+    figures: dict[str, Any], teacher: "Teacher", speech: "SpeechBank", config: "EvalConfig", reader: "FaceReader"
 ) -> dict[str, Any]:
     from talkingmachines.evaluation.against import against_teacher
 
     with progress_bar("the teacher") as update:
-        return against_teacher(figures, teacher, speech, update, reader=reader)
+        return against_teacher(figures, teacher, speech, update, config, reader=reader)
 
 
 def _long_run(
