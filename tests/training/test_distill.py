@@ -11,8 +11,10 @@ from talkingmachines.flow.sampler import sample
 from talkingmachines.flow.schedule import sampling_sigmas
 from talkingmachines.precision import fast_autocast
 from talkingmachines.training.distill import DistillBatches, DistillRecipe, DistillStage
-from talkingmachines.training.teacher import TeacherRecipe, TeacherStage
+from talkingmachines.training.teacher import WARP, TeacherRecipe, TeacherStage
 from talkingmachines.training.trajectories import (
+    TOLERANCE,
+    Aim,
     StartBatches,
     StartStage,
     TrajectoryBatches,
@@ -137,6 +139,15 @@ def test_change_inside_is_that_of_the_decoded_frames() -> None:
     unit = coder.decoder.linear.weight.flatten(1).mul(coder.latent_std).square().sum(0).mean()
     expected = frames.diff(dim=2).square().sum() / unit
     torch.testing.assert_close(changed.square().sum(), expected, atol=1e-3, rtol=1e-3)
+
+
+def test_small_errors_count_their_square_and_large_ones_themselves() -> None:
+    aim, still = Aim(1.0, torch.zeros(4, 4)), torch.zeros(1, 4, 3, 2, 2)
+    weight = torch.ones(1, 3, 2, 2)
+    for error, expected in ((1e-3, 1e-6), (10.0, 2 * TOLERANCE * 10)):
+        assert float(aim.loss(still + error, None, still, weight)) == pytest.approx(expected, rel=0.02)
+        moved = aim.loss(still, still + error, still, weight)
+        assert float(moved) == pytest.approx(WARP * expected, rel=0.02)
 
 
 def test_regression_alone_learns_the_teachers_clips(trajectories: TrajectoryBatches) -> None:

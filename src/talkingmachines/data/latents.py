@@ -236,7 +236,7 @@ def crop_weight(clips: LatentClips, index: int, frames: int) -> np.ndarray:
     eyes = np.array([x0, y0 + 0.18 * (y1 - y0), x1, y0 + 0.5 * (y1 - y0)])
     weight[:, *_box_cells(face, cells)] = 3
     weight[:, *_box_cells(eyes, cells)] = np.where(shut[:, 0], 18, 6)[:, None, None]
-    weight[:, *_box_cells(mouth, cells)] = np.where(shut[:, 1], 24, 12)[:, None, None]
+    weight[:, *_box_cells(mouth, cells)] = np.where(shut[:, 1], 60, 12)[:, None, None]
     return weight
 
 

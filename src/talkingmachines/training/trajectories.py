@@ -35,6 +35,11 @@ CHANGE = 10.0
 """What an error of the change from frame to frame inside a latent frame counts: little in latents, much to the eye."""
 
 
+TOLERANCE = 0.1
+"""Error of a latent cell from which on it counts itself, not its square. Where speech leaves open if lips shut, the
+least square is a mouth half open, the least error one or the other."""
+
+
 class TrajectoryBatches(Dataset[dict[str, Tensor]]):
     """Batches of `clips` with what the teacher made of them, over and over in a new order each time.
 
@@ -191,9 +196,9 @@ class Aim:
         """Of x0 as made, and as moved alone, [B, C, F, h, w]; weight [B, F, h, w]. Frame 0 is given and not counted."""
         error, weight = (made.float() - true)[:, :, 1:], weight[:, 1:]
         changed = torch.einsum("kc,bcfhw->bkfhw", self.change.to(error), error)
-        loss = weighted_square(error, weight) + CHANGE * weighted_square(changed, weight)
+        loss = weighted_robust(error.square().mean(1) + CHANGE * changed.square().mean(1), weight)
         if moved is not None:
-            loss = loss + WARP * weighted_square((moved.float() - true)[:, :, 1:], weight)
+            loss = loss + WARP * weighted_robust((moved.float() - true)[:, :, 1:].square().mean(1), weight)
         return loss / self.motion_std**2
 
 
@@ -232,3 +237,10 @@ class Regression:
 def weighted_square(error: Tensor, weight: Tensor) -> Tensor:
     """Weighted mean of error^2 [B, C, F, h, w], weight [B, F, h, w]."""
     return (weight[:, None] * error.square()).mean() / weight.mean()
+
+
+def weighted_robust(square: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean over cells [B, F, h, w] of errors whose squares are `square`, by their pseudo-Huber norm (as for
+    consistency models: Song and Dhariwal 2023, arXiv 2310.14189): the square of a small one, a large one itself."""
+    robust = 2 * TOLERANCE * ((square + TOLERANCE**2).sqrt() - TOLERANCE)
+    return (weight * robust).mean() / weight.mean()
