@@ -2,8 +2,8 @@
 # The pocket from nothing, unattended: the list of docs/training.md, and in RUN/took.txt what each stage took.
 # Stopped anywhere (Ctrl-C) or switched off, it goes on where it was when it is started again.
 #
-#   examples/train_pocket.sh night [RUN]   two processor cores, five and a half hours
-#   examples/train_pocket.sh gpu [RUN]     one H200-class GPU with 16 cores: 23 minutes by what its stages took, and the speech before
+#   examples/train_pocket.sh night [RUN]   two processor cores, six hours and a quarter
+#   examples/train_pocket.sh gpu [RUN]     one H200-class GPU with 16 cores: 24 minutes by what its stages took, and the speech before
 set -euo pipefail
 
 case "${1:-}" in
@@ -62,9 +62,9 @@ if [ "$1" = night ]; then
     stage vae vae 30 $train vae
     stage audio audio 20 $train audio
     stage gestures gestures 15 $train gestures
-    stage teacher teacher 170 $train teacher
-    stage student student-start 45 $distill
-    stage decoder decoder 10 $train decoder
+    stage teacher teacher 110 $train teacher
+    stage student student-start 130 $distill
+    stage decoder decoder 40 $train decoder
 else
     start vae vae 1.5 $train vae
     # Both need speech; the first makes it.
@@ -75,7 +75,7 @@ else
     start gestures gestures 7 nice $train gestures
     stage teacher teacher 3.6 $train teacher
     stage student student-start 12 $distill
-    stage decoder decoder 2 $train decoder
+    stage decoder decoder 3 $train decoder
     finish gestures
 fi
 cat "$run/took.txt"

@@ -119,16 +119,29 @@ def test_pictures_drawn_again_are_those_that_were_coded(clips: LatentClips, vae:
 
 def test_cells_near_a_cut_are_told_from_those_at_the_edge_of_the_picture(clips: LatentClips, bank: SpeechBank) -> None:
     batches = DrawnCalls(clips, latents=6, heard=6, patch=4, batch=2, bank=bank)
-    cells, seen = clips.cells, set()
+    cells, seen, video = clips.cells, set(), batches._drawn(0)
     for top in range(cells - 5):
         rows, columns = slice(top, top + 6), slice(top, cells)
-        whole = batches._clip(np.random.default_rng(0), 0, rows, columns)["whole"]
+        whole = batches._cut(video, rows, columns)["whole"]
         for part, flags in ((rows, whole.any(1)), (columns, whole.any(0))):
             last = len(flags) - 1
             cut = ({0, 1} if part.start > 0 else set()) | ({last - 1, last} if part.stop < cells else set())
             assert {cell for cell, flag in enumerate(flags) if not flag} == cut
             seen.add((part.start > 0, part.stop < cells))
     assert len(seen) == 4
+
+
+def test_several_squares_of_each_drawn_clip(clips: LatentClips, bank: SpeechBank) -> None:
+    batches = DrawnCalls(clips, latents=6, heard=6, patch=4, batch=6, bank=bank, cuts=4)
+    one_each = DrawnCalls(clips, latents=6, heard=6, patch=4, batch=6, bank=bank)
+    differing = 0
+    for step in range(4):
+        batch = batches[step]
+        assert {name: part.shape for name, part in batch.items()} == {n: p.shape for n, p in one_each[step].items()}
+        for heard, squares in zip(batch["features"].split(4), batch["video"].split(4), strict=True):
+            assert all(torch.equal(heard[0], other) for other in heard)
+            differing += sum(not torch.equal(squares[0], other) for other in squares)
+    assert differing
 
 
 def test_known_frames_and_reference_in_the_conditioning(clips: LatentClips, vae: CausalVAE) -> None:

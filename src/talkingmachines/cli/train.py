@@ -41,7 +41,8 @@ _CALIBRATED = 8
 CPU_BATCH, GPU_BATCH = 5, 16
 
 _GPU_CUTS = 4
-"""Squares that a GPU's autoencoder learns from in each drawn clip: with one each it waits for most of the time."""
+"""Squares that a GPU's autoencoder and decoder learn from in each drawn clip: with one each they wait for most of the
+time."""
 
 _PCA_CLIPS = 120
 """From which the autoencoder's linear start is computed."""
@@ -74,6 +75,10 @@ class Run:
     @property
     def batch(self) -> int:
         return CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
+
+    @property
+    def cuts(self) -> int:
+        return 1 if self.device.type == "cpu" else _GPU_CUTS
 
     @property
     def workers(self) -> int:
@@ -139,14 +144,13 @@ def _vae(job: Run) -> None:
 
     size = job.preset.size
     bank = _speech(job)
-    cuts = 1 if job.device.type == "cpu" else _GPU_CUTS
-    batches = VideoBatches(bank, size, min(size, 128), batch=job.batch, seed=job.seed, cuts=cuts)
+    batches = VideoBatches(bank, size, min(size, 128), batch=job.batch, seed=job.seed, cuts=job.cuts)
     torch.manual_seed(job.seed)
     model = CausalVAE(_vae_config(job))
     recipe = AutoencoderRecipe()
     stage = AutoencoderStage(model, recipe, batches)
     if not job.resume:
-        stage.start(math.ceil(_PCA_CLIPS * cuts / job.batch))
+        stage.start(math.ceil(_PCA_CLIPS * job.cuts / job.batch))
     coder, taken = run_stage(stage, job, learning_rate=1e-3, muon=False)
     assert isinstance(coder, CausalVAE)
     whole = VideoBatches(bank, size, size, batch=4, seed=job.seed + 1)
@@ -175,6 +179,7 @@ def _decoder(job: Run) -> None:
         batch=max(1, job.batch // 2),
         seed=job.seed + 2,
         bank=_speech(job),
+        cuts=job.cuts,
     )
     student, coder = DiT(job.preset.dit), CausalVAE(_vae_config(job))
     # What moves inside a latent frame is what the decoder loses most of.

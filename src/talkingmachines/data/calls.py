@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from talkingmachines.audio.alignment import frames_in
-from talkingmachines.data.latents import LatentClips, batch_crop, crop_weight, cropped_batch
+from talkingmachines.data.latents import LatentClips, batch_crop, crop_size, crop_weight, cropped_batch, stacked
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.data.synthetic.character import sample_character
 from talkingmachines.data.synthetic.draw import draw_clip
@@ -82,23 +82,37 @@ class DrawnCalls(CallBatches):
     """CallBatches with their pictures, drawn again: video uint8 [B, 1 + 4(F - 1), H, W, 3]; and whole bool [B, h, w]:
     the latent cells that a decoder has all of, those that are EDGE or more from where the picture was cut.
 
-    bank: the speech that the clips were made from.
+    bank: the speech that the clips were made from. cuts: squares from each drawn clip.
     """
 
     bank: SpeechBank
+    cuts: int = 1
 
-    def _clip(self, rng: np.random.Generator, index: int, rows: slice, columns: slice) -> dict[str, Tensor]:
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([self.seed, step])
+        crop, count = crop_size(rng, self.clips.cells, self.patch, self.batch)
+        samples: list[dict[str, Tensor]] = []
+        for done in range(0, count, self.cuts):
+            index = int(rng.integers(self.clips.clips))
+            video = self._drawn(index)
+            for _ in range(min(self.cuts, count - done)):
+                rows, columns = batch_crop(rng, self.clips.arrays["face"][index], crop, self.clips.cells, self.patch)
+                samples.append(self._clip(rng, index, rows, columns) | self._cut(video, rows, columns))
+        return stacked(samples)
+
+    def _drawn(self, index: int) -> np.ndarray:
+        """The whole picture: uint8 [1 + 4(F - 1), H, W, 3]."""
         config = self.clips.config
         excerpt = make_excerpt(config.seed + index, self.bank.split, frames_in(config.latents), self.bank)
         track = excerpt.track[: frames_in(self.latents)]
-        video = draw_clip(sample_character(excerpt.clip.character_seed), track, config.size)
-        scale = config.size // self.clips.cells
+        return draw_clip(sample_character(excerpt.clip.character_seed), track, config.size)
+
+    def _cut(self, video: np.ndarray, rows: slice, columns: slice) -> dict[str, Tensor]:
+        cells = self.clips.cells
+        scale = self.clips.config.size // cells
         high, wide = (slice(scale * part.start, scale * part.stop) for part in (rows, columns))
-        whole = np.outer(_uncut(rows, self.clips.cells), _uncut(columns, self.clips.cells))
-        return super()._clip(rng, index, rows, columns) | {
-            "video": torch.from_numpy(video[:, high, wide].copy()),
-            "whole": torch.from_numpy(whole),
-        }
+        whole = np.outer(_uncut(rows, cells), _uncut(columns, cells))
+        return {"video": torch.from_numpy(video[:, high, wide].copy()), "whole": torch.from_numpy(whole)}
 
 
 def _uncut(part: slice, cells: int) -> np.ndarray:

@@ -202,7 +202,10 @@ def cropped_batch(
 ) -> dict[str, Tensor]:
     """Samples of one size of crop, stacked. sample(rng, crop): one of them."""
     crop, count = crop_size(rng, clips.cells, patch, batch)
-    samples = [sample(rng, crop) for _ in range(count)]
+    return stacked([sample(rng, crop) for _ in range(count)])
+
+
+def stacked(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
 
