@@ -17,7 +17,8 @@ def batch(seed: int) -> dict[str, torch.Tensor]:
     loud = torch.rand(8, FRAMES, generator=generator)
     hum = torch.sin(torch.arange(640 * FRAMES) * 0.3) * 10 ** (loud.repeat_interleave(640, 1) * 2 - 3)
     gestures = torch.randn(8, 1, 2, generator=generator) * torch.linspace(0, 1, FRAMES)[:, None]
-    return {"mel": log_mel(hum), "mouth": torch.stack([loud, (loud < 0.5).float()], 2), "gestures": gestures}
+    mouth = torch.stack([loud, (loud < 0.5).float()], 2)
+    return {"mel": log_mel(hum), "mouth": mouth, "bilabial": loud < 0.1, "gestures": gestures}
 
 
 def learn(stage: AudioStage | GesturesStage, steps: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -39,6 +40,18 @@ def test_it_learns_to_read_the_mouth_and_lets_gestures_through() -> None:
     assert after["mouth"] < 0.3 * before["mouth"] and after["r"] > 0.9
     assert after["gestures"] < 0.3 * before["gestures"]
     assert stage.sample_grid(stage.model).shape == (4 * 2 * 8, 12 * 4, 3)
+
+
+def test_lips_that_shut_count_more() -> None:
+    torch.manual_seed(0)
+    audio = AudioConfig(HEARING.dim + 2, window=5, hidden=64, context_tokens=2, width=16)
+    stage = AudioStage(MouthReader(HEARING, audio, 2), [batch(0)], chunk=2)  # type: ignore[arg-type]
+    with torch.no_grad():
+        stage.model.out.weight.zero_()
+        stage.model.out.bias.zero_()  # reads a mouth that is always shut
+    some, none = ({**batch(1), "bilabial": flags} for flags in (batch(1)["bilabial"], torch.zeros(8, FRAMES).bool()))
+    right, same = (stage.losses(b, torch.Generator().manual_seed(0))["mouth"] for b in (some, none))
+    assert right < same, "shut where lips are shut: more of its frames are right"
 
 
 def test_gestures_learn_how_a_head_goes_on() -> None:

@@ -52,7 +52,7 @@ class VideoBatches(Dataset[dict[str, Tensor]]):
 @dataclass(frozen=True)
 class SpeechBatches(Dataset[dict[str, Tensor]]):
     """Speech and the face that speaks it: mel [batch, frames, 320], of throats of many sizes; mouth [batch, frames,
-    MOUTH]; gestures [batch, frames, GESTURE_FIELDS].
+    MOUTH]; bilabial bool [batch, frames], lips shut on p, b or m; gestures [batch, frames, GESTURE_FIELDS].
     """
 
     bank: SpeechBank
@@ -70,5 +70,6 @@ class SpeechBatches(Dataset[dict[str, Tensor]]):
         return {
             "mel": torch.stack([other_throat(one, rng) for one in mel]),
             "mouth": torch.from_numpy(np.stack(mouth).astype(np.float32)),
+            "bilabial": torch.from_numpy(np.stack([clip.bilabial for clip in clips])),
             "gestures": torch.from_numpy(np.stack([gestures_of(clip.track) for clip in clips])),
         }

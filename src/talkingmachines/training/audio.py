@@ -16,6 +16,9 @@ from talkingmachines.encoders.hearing import Hearing, HearingConfig
 _OPENING = 3.0
 """How much more the opening of the mouth counts than each other thing that is read."""
 
+_SHUT = 4.0
+"""How much more a frame counts in which lips shut on p, b or m: there are few, and one sees them first."""
+
 
 class MouthReader(nn.Module):
     """Hearing, the transformer's audio projection, and a linear layer from its tokens to what 4 video frames show."""
@@ -40,8 +43,8 @@ class MouthReader(nn.Module):
 
 
 class AudioStage:
-    """Batches: mel [B, 1 + 4n, C]; mouth [B, 1 + 4n, fields], the opening first; gestures [B, 1 + 4n, G], of which the
-    changes since the first frame come in.
+    """Batches: mel [B, 1 + 4n, C]; mouth [B, 1 + 4n, fields], the opening first; bilabial bool [B, 1 + 4n]; gestures
+    [B, 1 + 4n, G], of which the changes since the first frame come in.
 
     chunk: latent frames of the student's chunks. In half of the steps nothing is heard that comes after a chunk.
     """
@@ -59,10 +62,9 @@ class AudioStage:
             ends = range(first, num_latents(batch["mel"].shape[1]) + self.chunk, self.chunk)
         gestures = _changes(batch["gestures"])
         made = self.model(batch["mel"], gestures, ends).float()
-        both = torch.cat([batch["mouth"], gestures], 2)
-        first_frame = both[:, :1, None].expand(-1, -1, FRAMES_PER_LATENT, -1)
-        true = torch.cat([first_frame, both[:, 1:].unflatten(1, (-1, FRAMES_PER_LATENT))], 1)
-        error = (made - true).square().mean(dim=(0, 1, 2))
+        true = _by_latent_frame(torch.cat([batch["mouth"], gestures], 2))
+        counts = _by_latent_frame(1 + (_SHUT - 1) * batch["bilabial"][..., None])
+        error = (counts * (made - true).square()).mean(dim=(0, 1, 2)) / counts.mean()
         fields = batch["mouth"].shape[2]
         weight = torch.ones_like(error[:fields])
         weight[0] = _OPENING
@@ -79,6 +81,12 @@ class AudioStage:
         rows = torch.stack([batch["mouth"][:, 1:, 0], heard], 1).flatten(0, 1).clamp(0, 1)
         grey = (255 * rows).byte().repeat_interleave(8, 0).repeat_interleave(4, 1)
         return grey[..., None].expand(-1, -1, 3).cpu().numpy()
+
+
+def _by_latent_frame(values: Tensor) -> Tensor:
+    """[B, 1 + 4n, X] -> [B, 1 + n, 4, X]: of each latent frame's video frames; the first is 4 times the same."""
+    first = values[:, :1, None].expand(-1, -1, FRAMES_PER_LATENT, -1)
+    return torch.cat([first, values[:, 1:].unflatten(1, (-1, FRAMES_PER_LATENT))], 1)
 
 
 def _changes(gestures: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from multiprocessing import get_context
 from pathlib import Path
 from zipfile import BadZipFile
@@ -35,7 +35,14 @@ class SpeechBank:
 
     def of_voice(self, voice: str) -> list[Utterance]:
         """The utterances of one voice, in order."""
-        return [utterance for utterance in self.utterances if utterance.voice == voice]
+        return self._voices.get(voice, [])
+
+    @cached_property
+    def _voices(self) -> dict[str, list[Utterance]]:
+        spoken: dict[str, list[Utterance]] = {}
+        for utterance in self.utterances:
+            spoken.setdefault(utterance.voice, []).append(utterance)
+        return spoken
 
     @classmethod
     def build(
