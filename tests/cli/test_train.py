@@ -35,6 +35,12 @@ def run(tmp_path: Path, bank: SpeechBank) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def a_quick_linear_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of few clips: at this size drawing them takes longer than all else."""
+    monkeypatch.setattr("talkingmachines.cli.train._PCA_CLIPS", 10)
+
+
 def train(stage: str, run: Path, *more: str) -> int:
     return main(["train", stage, "--preset", "tiny", "--device", "cpu", "--run", str(run), *more])
 
