@@ -1,6 +1,8 @@
 """What a student is distilled on: coded clips with sound that goes on after their end."""
 
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from talkingmachines.audio.alignment import frames_in
-from talkingmachines.data.latents import LatentClips, batch_crop, crop_size, crop_weight, cropped_batch, stacked
+from talkingmachines.data.latents import LatentClips, batch_squares, crop_weight, stacked
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.data.synthetic.character import sample_character
 from talkingmachines.data.synthetic.draw import draw_clip
@@ -44,12 +46,8 @@ class CallBatches(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, step])
-        return cropped_batch(rng, self.clips, self.patch, self.batch, self._call)
-
-    def _call(self, rng: np.random.Generator, crop: int) -> dict[str, Tensor]:
-        index = int(rng.integers(self.clips.clips))
-        rows, columns = batch_crop(rng, self.clips.arrays["face"][index], crop, self.clips.cells, self.patch)
-        return self._clip(rng, index, rows, columns)
+        squares = batch_squares(rng, self.clips, self.patch, self.batch)
+        return stacked([self._clip(rng, *square) for square in squares])
 
     def _clip(self, rng: np.random.Generator, index: int, rows: slice, columns: slice) -> dict[str, Tensor]:
         arrays = self.clips.arrays
@@ -90,14 +88,11 @@ class DrawnCalls(CallBatches):
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, step])
-        crop, count = crop_size(rng, self.clips.cells, self.patch, self.batch)
-        samples: list[dict[str, Tensor]] = []
-        for done in range(0, count, self.cuts):
-            index = int(rng.integers(self.clips.clips))
+        squares = batch_squares(rng, self.clips, self.patch, self.batch, self.cuts)
+        samples = []
+        for index, cuts in groupby(squares, key=itemgetter(0)):
             video = self._drawn(index)
-            for _ in range(min(self.cuts, count - done)):
-                rows, columns = batch_crop(rng, self.clips.arrays["face"][index], crop, self.clips.cells, self.patch)
-                samples.append(self._clip(rng, index, rows, columns) | self._cut(video, rows, columns))
+            samples += [self._clip(rng, *square) | self._cut(video, *square[1:]) for square in cuts]
         return stacked(samples)
 
     def _drawn(self, index: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -173,14 +173,13 @@ class TeacherBatches(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, step])
-        return cropped_batch(rng, self.clips, self.patch, self.batch, self._window)
+        squares = batch_squares(rng, self.clips, self.patch, self.batch)
+        return stacked([self._window(rng, *square) for square in squares])
 
-    def _window(self, rng: np.random.Generator, crop: int) -> dict[str, Tensor]:
+    def _window(self, rng: np.random.Generator, index: int, rows: slice, columns: slice) -> dict[str, Tensor]:
         arrays = self.clips.arrays
-        index = int(rng.integers(self.clips.clips))
         latest = arrays["latents"].shape[1] - self.window
         start = int(rng.integers(1, latest + 1)) if latest and rng.random() < 0.5 else 0
-        rows, columns = batch_crop(rng, arrays["face"][index], crop, self.clips.cells, self.patch)
         clip = arrays["latents"][index][:, :, rows, columns].astype(np.float32)
         frames = slice(frames_in(start + 1) - 1, frames_in(start + self.window))
         return {
@@ -193,29 +192,26 @@ class TeacherBatches(Dataset[dict[str, Tensor]]):
         }
 
 
-def cropped_batch(
-    rng: np.random.Generator,
-    clips: LatentClips,
-    patch: int,
-    batch: int,
-    sample: Callable[[np.random.Generator, int], dict[str, Tensor]],
-) -> dict[str, Tensor]:
-    """Samples of one size of crop, stacked. sample(rng, crop): one of them."""
-    crop, count = crop_size(rng, clips.cells, patch, batch)
-    return stacked([sample(rng, crop) for _ in range(count)])
+def batch_squares(
+    rng: np.random.Generator, clips: LatentClips, patch: int, batch: int, cuts: int = 1
+) -> Iterator[tuple[int, slice, slice]]:
+    """Clip, rows and columns of latent cells of each sample of a batch: squares of one size.
+
+    As many as cost as much as `batch` of 3/4 of the picture's side. cuts: squares from each clip, one after the other.
+    """
+    crop = patch * max(1, round(clips.cells * rng.choice(CROPS, p=CROP_SHARES) / patch))
+    count = max(1, round(batch * (0.75 * clips.cells / crop) ** 2))
+    for done in range(0, count, cuts):
+        index = int(rng.integers(clips.clips))
+        for _ in range(min(cuts, count - done)):
+            yield index, *_face_square(rng, clips.arrays["face"][index], crop, clips.cells, patch)
 
 
 def stacked(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
 
-def crop_size(rng: np.random.Generator, cells: int, patch: int, batch: int) -> tuple[int, int]:
-    """Side of a batch's squares in latent cells, and how many samples cost as much as `batch` of 3/4 of the picture."""
-    crop = patch * max(1, round(cells * rng.choice(CROPS, p=CROP_SHARES) / patch))
-    return crop, max(1, round(batch * (0.75 * cells / crop) ** 2))
-
-
-def batch_crop(rng: np.random.Generator, face: np.ndarray, crop: int, cells: int, patch: int) -> tuple[slice, slice]:
+def _face_square(rng: np.random.Generator, face: np.ndarray, crop: int, cells: int, patch: int) -> tuple[slice, slice]:
     """A square on the grid of tokens around the face, give or take a token."""
     x0, y0, x1, y1 = (float(value) for value in face)
     middle = np.array([y0 + y1, x0 + x1]) / 2 * cells
