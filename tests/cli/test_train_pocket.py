@@ -44,9 +44,9 @@ class Recipe:
     def start(self, **more: str) -> subprocess.Popen[bytes]:
         self.notes.write_text("")
         environment = self.environment | {"FAIL": "none", "SLOW": "none"} | more
-        return subprocess.Popen(
-            [SCRIPT, self.mode, self.run], env=environment, start_new_session=True, stdout=subprocess.PIPE
-        )
+        # Tests in a shell's background have SIGINT ignored, which bash does not undo.
+        command = ["env", "--default-signal=INT", SCRIPT, self.mode, self.run]
+        return subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.PIPE)
 
     def wait_until_slow(self) -> None:
         slow, until = self.notes.with_suffix(".slow"), time.monotonic() + 60
