@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from talkingmachines.cli import train
+from talkingmachines.cli import training_run
 from talkingmachines.weights import shard_paths
 
 
@@ -21,7 +21,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
         taken = count(1)
         yield lambda: next(taken) == steps
 
-    monkeypatch.setattr(train, "_stop_signal", signal)
+    monkeypatch.setattr(training_run, "_stop_signal", signal)
 
 
 def same_weights(one: Path, other: Path, name: str) -> None:

@@ -15,6 +15,7 @@ from stopped_runs import same_weights, stop_after
 from talkingmachines.cli.main import main
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.dit.model import DiT
+from talkingmachines.evaluation.reader import load_reader
 from talkingmachines.presets import tiny
 from talkingmachines.weights import read_metadata, save_weights
 
@@ -45,14 +46,16 @@ def train(stage: str, run: Path, *more: str) -> int:
     return main(["train", stage, "--preset", "tiny", "--device", "cpu", "--run", str(run), *more])
 
 
-def test_from_nothing_to_a_clip(run: Path) -> None:
+def test_from_nothing_to_a_clip(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("vae", run, "--steps", "2") == 0
     assert train("audio", run, "--steps", "2") == 0
     assert train("gestures", run, "--steps", "2") == 0
     assert train("teacher", run, "--steps", "2", "--clips", "3") == 0
     before = (run / "weights" / "vae-1-of-1.safetensors").read_bytes()
     save_weights(run / "weights", "student", DiT(tiny().dit), {"preset": "tiny"})
-    assert train("decoder", run, "--steps", "2", "--clips", "3") == 0
+    assert train("decoder", run, "--steps", "2", "--clips", "4") == 2
+    assert "clips=3, not 4" in capsys.readouterr().err
+    assert train("decoder", run, "--steps", "2") == 0, "with the clips that the run has"
     assert (run / "weights" / "vae-1-of-1.safetensors").read_bytes() != before
     assert read_metadata(run / "weights", "vae")["before"]["steps"] == 2
     said = read_metadata(run / "weights", "teacher")
@@ -65,6 +68,17 @@ def test_from_nothing_to_a_clip(run: Path) -> None:
     )
     assert clip.shape == (5, 64, 64, 3)
     assert list((run / "teacher").glob("events*")), "TensorBoard logs"
+
+
+def test_the_reader_is_trained_and_measured(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heldout = SpeechBank.build("heldout", 4, 0)
+    monkeypatch.setattr("talkingmachines.cli.eval.heldout_speech", lambda bank: heldout)
+    monkeypatch.setattr("talkingmachines.cli.train._READ_CLIPS", 2)
+    assert train("reader", run, "--steps", "2") == 0
+    said = read_metadata(run / "weights", "reader")
+    assert said["steps"] == 2 and np.isfinite(list(said["heldout"].values())).all()
+    frames = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), dtype=np.uint8)
+    assert all(np.isfinite(track).all() for track in load_reader(run / "weights").read(frames).values())
 
 
 def test_stopped_in_every_stage_it_goes_on_to_the_same_weights_and_overwrites_nothing(

@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,19 +7,13 @@ import torch
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.evaluation.degrade import degrade
 from talkingmachines.evaluation.reader import READ_FIELDS, SCALES, FaceReader, load_reader, reader_folder
-from talkingmachines.evaluation.reader_stage import ReaderBatches, ReaderRecipe, drawn_accuracy, train_reader
+from talkingmachines.evaluation.reader_stage import ReaderBatches, ReaderRecipe, drawn_accuracy
 from talkingmachines.evaluation.scores import CLOSED_THRESHOLD
-from talkingmachines.training.config import LoopConfig
 from talkingmachines.weights import read_metadata
 
 pytest.importorskip("skia")
 
 MakeBank = Callable[[str], SpeechBank]
-
-
-class Silent:
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
-    def add_image(self, tag: str, img_tensor: np.ndarray, global_step: int, dataformats: str) -> None: ...
 
 
 def test_reader_is_small_and_reads_any_size() -> None:
@@ -57,29 +50,6 @@ def test_degrading_keeps_the_picture_recognisable() -> None:
     for picture in spoilt:
         assert picture.shape == pixels.shape and picture.dtype == np.uint8
         assert picture[:, 90:].mean() > picture[:, :70].mean() + 100
-
-
-def test_training_saves_a_measured_reader(make_bank: MakeBank, tmp_path: Path) -> None:
-    losses: list[float] = []
-    said = train_reader(
-        make_bank("train"),
-        make_bank("heldout"),
-        LoopConfig(steps=2, warmup=1),
-        tmp_path / "run",
-        report=lambda step, progress, metrics: losses.append(metrics["loss"]),
-        writer=Silent(),
-        stopped=lambda: False,
-        device=torch.device("cpu"),
-        workers=0,
-        folder=tmp_path / "weights",
-        recipe=ReaderRecipe(characters=2, poses=2),
-        clips=2,
-    )
-    assert len(losses) == 2 and np.isfinite(losses).all()
-    stored = read_metadata(tmp_path / "weights", "reader")
-    assert stored["heldout"] == said["heldout"] and stored["steps"] == 2 and stored["seed"] == 0
-    frames = np.full((1, 256, 256, 3), 90, np.uint8)
-    assert all(np.isfinite(track).all() for track in load_reader(tmp_path / "weights").read(frames).values())
 
 
 def test_the_shipped_reader_reads_heldout_characters(make_bank: MakeBank) -> None:

@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from talkingmachines.media.files import reason
 
 if TYPE_CHECKING:
     from talkingmachines.avatar import Avatar
+    from talkingmachines.training.loop import Report
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,40 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(label, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def training_bar(label: str) -> Iterator["Report"]:
+    """A bar on stderr with the loss (averaged over about 50 steps), the speed and the time left."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("step {task.fields[step]}  loss {task.fields[loss]:.4f}  {task.fields[rate]:.2f} steps/s"),
+        TextColumn("left {task.fields[left]}"),
+    )
+    begun, first, loss = time.monotonic(), (0, 0.0), 0.0
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=1.0, step=0, loss=0.0, rate=0.0, left="?")
+
+        def report(step: int, progress: float, metrics: dict[str, float]) -> None:
+            nonlocal first, loss
+            if not first[0]:
+                first, loss = (step, progress), metrics["loss"]
+            loss += 0.02 * (metrics["loss"] - loss)
+            elapsed = time.monotonic() - begun
+            left = elapsed * (1 - progress) / max(progress - first[1], 1e-6)
+            minutes, seconds = divmod(round(left), 60)
+            bar.update(
+                task,
+                completed=progress,
+                step=step,
+                loss=loss,
+                rate=(step - first[0] + 1) / elapsed,
+                left=f"{minutes}:{seconds:02}",
+            )
+
+        yield report
 
 
 class _Lines(logging.Handler):

@@ -139,13 +139,21 @@ def build_latents(
     return LatentClips(folder)
 
 
+def clips_begun(folder: Path) -> int | None:
+    """How many clips `build_latents` makes, or has made, in a folder; None where it has not begun."""
+    path = folder / "progress.json"
+    return int(json.loads(path.read_text())["config"]["clips"]) if path.exists() else None
+
+
 def _clips_done(folder: Path, config: LatentClipsConfig) -> int:
     path = folder / "progress.json"
     if not path.exists():
         return 0
     stored = json.loads(path.read_text())
-    if stored["config"] != asdict(config):
-        raise ConfigError(f"{folder} holds clips made with {stored['config']}; choose another folder or remove it")
+    made, asked = stored["config"], asdict(config)
+    if made != asked:
+        other = [f"{name}={made.get(name)}, not {asked[name]}" for name in asked if made.get(name) != asked[name]]
+        raise ConfigError(f"{folder} holds clips made with {'; '.join(other)}: choose another folder or remove it")
     return int(stored["done"])
 
 

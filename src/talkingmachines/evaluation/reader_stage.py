@@ -1,8 +1,6 @@
 """Training of the face reader, on drawn training characters only."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,10 +15,7 @@ from talkingmachines.data.synthetic.draw import draw_clip
 from talkingmachines.data.synthetic.pose import POSE_FIELDS
 from talkingmachines.evaluation.degrade import degrade
 from talkingmachines.evaluation.metrics import pearson
-from talkingmachines.evaluation.reader import FACE_CROP, READ_FIELDS, READ_SIZE, SCALES, FaceReader, reader_folder
-from talkingmachines.training.config import LoopConfig
-from talkingmachines.training.loop import Report, Trainer, Writer
-from talkingmachines.weights import save_weights
+from talkingmachines.evaluation.reader import FACE_CROP, READ_FIELDS, READ_SIZE, SCALES, FaceReader
 
 _READ = [POSE_FIELDS.index(name) for name in READ_FIELDS]
 
@@ -139,44 +134,3 @@ def drawn_accuracy(reader: FaceReader, bank: SpeechBank, clips: int, seed: int =
     shut = read[true[:, 0] == 0, 0]
     extra = {"mouth_open_clip_r": float(np.mean(within)), "shut_q98": float(np.quantile(shut, 0.98))}
     return {name: round(value, 4) for name, value in (accuracy | extra).items()}
-
-
-def train_reader(
-    bank: SpeechBank,
-    heldout: SpeechBank,
-    config: LoopConfig,
-    run_dir: Path,
-    *,
-    report: Report,
-    writer: Writer,
-    stopped: Callable[[], bool],
-    device: torch.device,
-    workers: int = 1,
-    resume: bool = False,
-    folder: Path | None = None,
-    recipe: ReaderRecipe | None = None,
-    clips: int = 40,
-) -> dict[str, object]:
-    """Train a reader on `bank` ("train"), measure it on `clips` drawn clips of `heldout` ("heldout"), save it.
-
-    folder: where the weights go, the place of the shipped ones unless given.
-
-    Returns the metadata that is saved with it. Raises TrainingError when a run cannot be resumed.
-    """
-    recipe = recipe or ReaderRecipe()
-    torch.manual_seed(config.seed)
-    trainer = Trainer(
-        ReaderStage(FaceReader(), recipe, ReaderBatches(bank, recipe, config.seed)), config, run_dir, device
-    )
-    if resume:
-        trainer.resume()
-    model = trainer.run(workers, report, writer, stopped)
-    assert isinstance(model, FaceReader)
-    metadata: dict[str, object] = {
-        "recipe": asdict(recipe),
-        "seed": config.seed,
-        "steps": trainer.step,
-        "heldout": drawn_accuracy(model.eval(), heldout, clips),
-    }
-    save_weights(folder or reader_folder(), "reader", model, metadata)
-    return metadata

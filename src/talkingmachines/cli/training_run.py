@@ -1,0 +1,199 @@
+"""What the stages of `train` and `distill` share: the run's folder, its speech and clips, and how a stage is run."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from talkingmachines.cli.console import progress_bar, training_bar
+from talkingmachines.errors import ConfigError, MissingPackageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from talkingmachines.data.latents import LatentClips
+    from talkingmachines.data.synthetic.bank import SpeechBank
+    from talkingmachines.encoders.hearing import Hearing, HearingConfig
+    from talkingmachines.presets import Preset
+    from talkingmachines.training.config import LoopConfig
+    from talkingmachines.training.loop import Stage
+    from talkingmachines.vae.config import VAEConfig
+    from talkingmachines.vae.model import CausalVAE
+
+_UTTERANCES, _CLIPS = 6000, 3000
+_CPU_BATCH, _GPU_BATCH = 5, 16
+
+_GPU_CUTS = 4
+"""Squares that a GPU's autoencoder and decoder learn from in each drawn clip: with one each they wait for most of the
+time."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its preset, folder, device, length and seed. Raises ConfigError for a length that is none."""
+
+    preset: "Preset"
+    folder: Path
+    device: "torch.device"
+    minutes: float | None
+    steps: int | None
+    resume: bool
+    seed: int
+    clips: int | None
+
+    def __post_init__(self) -> None:
+        from talkingmachines.training.config import LoopConfig
+
+        # Before speech and clips are made, which takes minutes.
+        LoopConfig(steps=self.steps, minutes=self.minutes)
+
+    @property
+    def weights(self) -> Path:
+        """Where finished stages leave their weights; a folder that `generate --preset` takes."""
+        return self.folder / "weights"
+
+    @property
+    def batch(self) -> int:
+        return _CPU_BATCH if self.device.type == "cpu" else _GPU_BATCH
+
+    @property
+    def cuts(self) -> int:
+        return 1 if self.device.type == "cpu" else _GPU_CUTS
+
+    @property
+    def workers(self) -> int:
+        from talkingmachines.evaluation.machine import cores
+
+        return 2 if self.device.type == "cpu" else max(1, cores() - 1)
+
+    def metadata(self, **more: object) -> dict[str, object]:
+        return {"preset": self.preset.name, "seed": self.seed, "device": self.device.type, **more}
+
+
+def hearing_config(job: Run) -> "HearingConfig":
+    if job.preset.hearing is None:
+        raise ConfigError(f"the speech encoder of {job.preset.name} is not trained here: bring wav2vec2")
+    return job.preset.hearing
+
+
+def trained_hearing(job: Run) -> "Hearing":
+    from talkingmachines.encoders.hearing import Hearing
+
+    hearing = Hearing(hearing_config(job))
+    trained(job, "hearing", hearing)
+    return hearing.to(job.device).eval().requires_grad_(False)
+
+
+def vae_config(job: Run) -> "VAEConfig":
+    from talkingmachines.vae.config import VAEConfig
+
+    if not isinstance(job.preset.vae, VAEConfig):
+        raise ConfigError(f"the autoencoder of {job.preset.name} is not trained here: bring it with `convert`")
+    return job.preset.vae
+
+
+def speech(job: Run) -> "SpeechBank":
+    """The run's training speech, synthesised at its first use."""
+    from talkingmachines.data.synthetic.bank import SpeechBank
+
+    path = job.folder / "speech.npz"
+    if not path.exists():
+        with progress_bar("synthesising speech") as update:
+            SpeechBank.build("train", _UTTERANCES, job.seed, update, job.workers).save(path)
+    return SpeechBank.load(path)
+
+
+def coded_clips(job: Run) -> "LatentClips":
+    """The run's clips, drawn and coded at their first use. Raises ConfigError where there are others, or more."""
+    from talkingmachines.data.latents import LatentClipsConfig, build_latents, clips_begun
+    from talkingmachines.training.checkpoint import fingerprint
+
+    folder, coder, hearing, sampling = (
+        job.folder / "latents",
+        trained_vae(job),
+        trained_hearing(job),
+        job.preset.sampling,
+    )
+    latents = sampling.window + sampling.history
+    clips = job.clips or clips_begun(folder) or _CLIPS
+    config = LatentClipsConfig(clips, latents, job.preset.size, job.seed, fingerprint(hearing))
+    with progress_bar("coding clips") as update:
+        return build_latents(folder, coder, hearing, speech(job), config, job.device, job.workers, update)
+
+
+def trained(job: Run, name: str, model: "nn.Module") -> dict[str, object]:
+    """Fill a model from the run, or from the shipped weights. Returns what was said of it."""
+    from talkingmachines.avatar import weights_folder
+    from talkingmachines.weights import load_weights, read_metadata, shard_paths
+
+    folder = job.weights if shard_paths(job.weights, name) else weights_folder(job.preset.name)
+    load_weights(folder, name, model)
+    return read_metadata(folder, name)
+
+
+def trained_vae(job: Run) -> "CausalVAE":
+    from talkingmachines.vae.model import CausalVAE
+
+    coder = CausalVAE(vae_config(job))
+    trained(job, "vae", coder)
+    return coder.to(job.device).eval().requires_grad_(False)
+
+
+def _loop(job: Run, stage: str, *, learning_rate: float, muon: bool) -> tuple["LoopConfig", Path]:
+    """The loop's numbers and the stage's folder. Raises ConfigError for a folder with a run that is not resumed."""
+    from talkingmachines.training.config import LoopConfig
+
+    folder = job.folder / stage
+    if not job.resume and (folder / "state.pt").exists():
+        raise ConfigError(f"{folder} holds a run already: add --resume to go on, or choose another --run")
+    config = LoopConfig(steps=job.steps, minutes=job.minutes, learning_rate=learning_rate, muon=muon, seed=job.seed)
+    return config, folder
+
+
+def run_stage(
+    stage: "Stage", job: Run, *, learning_rate: float, muon: bool, to_its_end: bool = False
+) -> tuple["nn.Module", dict[str, object]]:
+    """Run the loop with a progress bar and TensorBoard logs. Returns the averaged model and what was done.
+
+    to_its_end: a run that is stopped before raises KeyboardInterrupt, with its checkpoint written, for stages whose
+    next one begins by itself.
+    """
+    from talkingmachines.training.loop import Trainer
+
+    config, folder = _loop(job, stage.name, learning_rate=learning_rate, muon=muon)
+    trainer = Trainer(stage, config, folder, job.device)
+    if job.resume:
+        trainer.resume()
+    with _logs(folder) as writer, _stop_signal() as stopped, training_bar(stage.name) as report:
+        model = trainer.run(job.workers, report, writer, stopped)
+    if to_its_end and config.progress(trainer.step, trainer.elapsed) < 1:
+        raise KeyboardInterrupt
+    return model, {"steps": trainer.step, "minutes": round(trainer.elapsed / 60, 1), "loop": asdict(config)}
+
+
+@contextmanager
+def _logs(folder: Path) -> Iterator[Any]:
+    """A TensorBoard writer. Raises MissingPackageError without tensorboard."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingPackageError("training logs need tensorboard: pip install 'talkingmachines[data]'") from error
+    with SummaryWriter(str(folder)) as writer:
+        yield writer
+
+
+@contextmanager
+def _stop_signal() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM end the run after the step that is on, with a checkpoint."""
+    event = threading.Event()
+    wanted = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: event.set()) for number in wanted]
+    try:
+        yield event.is_set
+    finally:
+        for number, handler in zip(wanted, before, strict=True):
+            signal.signal(number, handler)
