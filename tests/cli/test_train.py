@@ -76,7 +76,7 @@ def test_the_reader_is_trained_and_measured(run: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("talkingmachines.cli.train._READ_CLIPS", 2)
     assert train("reader", run, "--steps", "2") == 0
     said = read_metadata(run / "weights", "reader")
-    assert said["steps"] == 2 and np.isfinite(list(said["heldout"].values())).all()
+    assert said["steps"] == 2 and said["seed"] == 0 and np.isfinite(list(said["heldout"].values())).all()
     frames = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), dtype=np.uint8)
     assert all(np.isfinite(track).all() for track in load_reader(run / "weights").read(frames).values())
 

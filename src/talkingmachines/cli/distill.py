@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from talkingmachines.cli.console import make_folder, progress_bar
-from talkingmachines.cli.training_run import Run, coded_clips, run_stage, trained, trained_vae
+from talkingmachines.cli.training_run import CLIPS, Run, coded_clips, run_stage, trained, trained_vae
 from talkingmachines.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ def distill(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of data and noise.")] = 0,
-    clips: Annotated[int | None, typer.Option(min=1, help="Clips drawn and coded; those of the run, or 3000.")] = None,
+    clips: Annotated[
+        int | None, typer.Option(min=1, help=f"Clips drawn and coded; those of the run, or {CLIPS}.")
+    ] = None,
     trajectories: Annotated[
         int | None, typer.Option(min=0, help="Batches of clips that the teacher makes; 0: real clips alone.")
     ] = None,

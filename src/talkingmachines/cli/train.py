@@ -10,6 +10,7 @@ import typer
 
 from talkingmachines.cli.console import make_folder
 from talkingmachines.cli.training_run import (
+    CLIPS,
     Run,
     coded_clips,
     hearing_config,
@@ -55,7 +56,9 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of weights, data and noise.")] = 0,
-    clips: Annotated[int | None, typer.Option(min=1, help="Clips drawn and coded; those of the run, or 3000.")] = None,
+    clips: Annotated[
+        int | None, typer.Option(min=1, help=f"Clips drawn and coded; those of the run, or {CLIPS}.")
+    ] = None,
 ) -> None:
     """Train a preset from nothing, stage by stage."""
     from talkingmachines.avatar import choose_device

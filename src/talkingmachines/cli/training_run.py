@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from talkingmachines.data.synthetic.bank import SpeechBank
     from talkingmachines.encoders.hearing import Hearing, HearingConfig
     from talkingmachines.presets import Preset
-    from talkingmachines.training.config import LoopConfig
     from talkingmachines.training.loop import Stage
     from talkingmachines.vae.config import VAEConfig
     from talkingmachines.vae.model import CausalVAE
 
-_UTTERANCES, _CLIPS = 6000, 3000
+CLIPS = 3000
+_UTTERANCES = 6000
 _CPU_BATCH, _GPU_BATCH = 5, 16
 
 _GPU_CUTS = 4
@@ -119,7 +119,7 @@ def coded_clips(job: Run) -> "LatentClips":
         job.preset.sampling,
     )
     latents = sampling.window + sampling.history
-    clips = job.clips or clips_begun(folder) or _CLIPS
+    clips = job.clips or clips_begun(folder) or CLIPS
     config = LatentClipsConfig(clips, latents, job.preset.size, job.seed, fingerprint(hearing))
     with progress_bar("coding clips") as update:
         return build_latents(folder, coder, hearing, speech(job), config, job.device, job.workers, update)
@@ -143,28 +143,21 @@ def trained_vae(job: Run) -> "CausalVAE":
     return coder.to(job.device).eval().requires_grad_(False)
 
 
-def _loop(job: Run, stage: str, *, learning_rate: float, muon: bool) -> tuple["LoopConfig", Path]:
-    """The loop's numbers and the stage's folder. Raises ConfigError for a folder with a run that is not resumed."""
-    from talkingmachines.training.config import LoopConfig
-
-    folder = job.folder / stage
-    if not job.resume and (folder / "state.pt").exists():
-        raise ConfigError(f"{folder} holds a run already: add --resume to go on, or choose another --run")
-    config = LoopConfig(steps=job.steps, minutes=job.minutes, learning_rate=learning_rate, muon=muon, seed=job.seed)
-    return config, folder
-
-
 def run_stage(
     stage: "Stage", job: Run, *, learning_rate: float, muon: bool, to_its_end: bool = False
 ) -> tuple["nn.Module", dict[str, object]]:
     """Run the loop with a progress bar and TensorBoard logs. Returns the averaged model and what was done.
 
     to_its_end: a run that is stopped before raises KeyboardInterrupt, with its checkpoint written, for stages whose
-    next one begins by itself.
+    next one begins by itself. Raises ConfigError for a folder with a run that is not resumed.
     """
+    from talkingmachines.training.config import LoopConfig
     from talkingmachines.training.loop import Trainer
 
-    config, folder = _loop(job, stage.name, learning_rate=learning_rate, muon=muon)
+    folder = job.folder / stage.name
+    if not job.resume and (folder / "state.pt").exists():
+        raise ConfigError(f"{folder} holds a run already: add --resume to go on, or choose another --run")
+    config = LoopConfig(steps=job.steps, minutes=job.minutes, learning_rate=learning_rate, muon=muon, seed=job.seed)
     trainer = Trainer(stage, config, folder, job.device)
     if job.resume:
         trainer.resume()

@@ -152,7 +152,8 @@ def _clips_done(folder: Path, config: LatentClipsConfig) -> int:
     stored = json.loads(path.read_text())
     made, asked = stored["config"], asdict(config)
     if made != asked:
-        other = [f"{name}={made.get(name)}, not {asked[name]}" for name in asked if made.get(name) != asked[name]]
+        names = [name for name in made | asked if made.get(name) != asked.get(name)]
+        other = [f"{name}={made.get(name)}, not {asked.get(name)}" for name in names]
         raise ConfigError(f"{folder} holds clips made with {'; '.join(other)}: choose another folder or remove it")
     return int(stored["done"])
 
