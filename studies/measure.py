@@ -10,7 +10,8 @@ from calls import call
 from torch import Tensor
 
 from talkingmachines.audio.alignment import FRAMES_PER_LATENT, frames_in
-from talkingmachines.data.latents import LatentClips, crop_weight
+from talkingmachines.data.crops import crop_weight
+from talkingmachines.data.latents import LatentClips
 from talkingmachines.dit.model import DiT
 from talkingmachines.evaluation import metrics
 from talkingmachines.evaluation.reader import FaceReader

@@ -8,9 +8,10 @@ import torch
 from talkingmachines.audio.alignment import frames_in
 from talkingmachines.data.batches import VideoBatches
 from talkingmachines.data.calls import CallBatches, DrawnCalls
-from talkingmachines.data.latents import LatentClips, LatentClipsConfig, TeacherBatches, build_latents
+from talkingmachines.data.latents import LatentClips, LatentClipsConfig, build_latents
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.data.synthetic.gestures import GESTURE_FIELDS
+from talkingmachines.data.windows import TeacherBatches
 from talkingmachines.dit.model import DiT
 from talkingmachines.encoders.hearing import Hearing
 from talkingmachines.errors import ConfigError

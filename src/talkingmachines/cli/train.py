@@ -187,7 +187,7 @@ def _teacher(job: Run) -> None:
     """Stage 4: the bidirectional teacher, on clips coded once by the autoencoder."""
     import torch
 
-    from talkingmachines.data.latents import TeacherBatches
+    from talkingmachines.data.windows import TeacherBatches
     from talkingmachines.dit.model import DiT
     from talkingmachines.training.passes import passes_for
     from talkingmachines.training.teacher import TeacherRecipe, TeacherStage, start_warp

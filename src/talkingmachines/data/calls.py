@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from talkingmachines.audio.alignment import frames_in
-from talkingmachines.data.latents import LatentClips, batch_squares, crop_weight, stacked
+from talkingmachines.data.crops import batch_squares, crop_weight, stacked
+from talkingmachines.data.latents import LatentClips
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.data.synthetic.character import sample_character
 from talkingmachines.data.synthetic.draw import draw_clip
