@@ -2,7 +2,7 @@
 # The pocket from nothing, unattended: the list of docs/training.md, and in RUN/took.txt what each stage took.
 # Stopped anywhere (Ctrl-C) or switched off, it goes on where it was when it is started again.
 #
-#   examples/train_pocket.sh night [RUN]   two processor cores, six and a half hours
+#   examples/train_pocket.sh night [RUN]   two processor cores, 200 minutes
 #   examples/train_pocket.sh gpu [RUN]     one H200-class GPU with 16 cores: 24 minutes by what its stages took, and the speech before
 set -euo pipefail
 
@@ -59,12 +59,12 @@ stage() {
 train="talkingmachines train"
 distill="talkingmachines distill --matching 0 --trajectories 0"
 if [ "$1" = night ]; then
-    stage vae vae 30 $train vae
-    stage audio audio 20 $train audio
-    stage gestures gestures 15 $train gestures
-    stage teacher teacher 110 $train teacher
-    stage student student-start 130 $distill
-    stage decoder decoder 40 $train decoder
+    stage vae vae 18 $train vae
+    stage audio audio 12 $train audio
+    stage gestures gestures 7 $train gestures
+    stage teacher teacher 64 $train teacher --clips 1500
+    stage student student-start 62 $distill
+    stage decoder decoder 13 $train decoder
 else
     start vae vae 1.5 $train vae
     # Both need speech; the first makes it.

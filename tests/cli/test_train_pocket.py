@@ -73,7 +73,7 @@ def gpu(tmp_path: Path) -> Recipe:
 def test_all_stages_in_order_and_what_they_took(night: Recipe) -> None:
     out, _ = night.start().communicate(timeout=60)
     assert night.stages() == ALL
-    assert "--minutes 110" in night.notes.read_text() and "--resume" not in night.notes.read_text()
+    assert "--minutes 64" in night.notes.read_text() and "--resume" not in night.notes.read_text()
     assert out.decode() == (night.run / "took.txt").read_text()
     assert [line.split()[0] for line in out.decode().splitlines()] == [stage.split()[-1] for stage in ALL[:4]] + [
         "student",
