@@ -194,7 +194,7 @@ class Study:
         losses: list[dict[str, float]] = []
         for step in count():
             try:
-                losses.append(trainer.train_step(stage.batches[step]))
+                losses.append(trainer.train_step(stage.batches[step]).read())
             except TrainingError as error:
                 failed = str(error)
                 break

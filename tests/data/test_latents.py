@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from talkingmachines.audio.alignment import frames_in
+from talkingmachines.data import latents
 from talkingmachines.data.batches import VideoBatches
 from talkingmachines.data.calls import CallBatches, DrawnCalls
 from talkingmachines.data.latents import LatentClips, LatentClipsConfig, build_latents
@@ -51,8 +52,15 @@ def clips(tmp_path_factory: pytest.TempPathFactory, vae: CausalVAE, hearing: Hea
 
 
 def test_build_goes_on_where_it_stopped(
-    tmp_path: Path, vae: CausalVAE, hearing: Hearing, bank: SpeechBank, clips: LatentClips
+    tmp_path: Path,
+    vae: CausalVAE,
+    hearing: Hearing,
+    bank: SpeechBank,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(latents, "_AT_ONCE", 1)
+    monkeypatch.setattr(latents, "_KEPT", 1)
+
     class Stop(Exception):
         pass
 
@@ -60,10 +68,13 @@ def test_build_goes_on_where_it_stopped(
         if done == 2:
             raise Stop
 
+    whole = build_latents(tmp_path / "whole", vae, hearing, bank, CONFIG, CPU, 0, lambda *_: None)
     with pytest.raises(Stop):
         build_latents(tmp_path, vae, hearing, bank, CONFIG, CPU, 0, stop)
-    again = build_latents(tmp_path, vae, hearing, bank, CONFIG, CPU, 0, lambda *_: None)
-    for name, array in clips.arrays.items():
+    done: list[int] = []
+    again = build_latents(tmp_path, vae, hearing, bank, CONFIG, CPU, 0, lambda index, _: done.append(index))
+    assert done == [3]
+    for name, array in whole.arrays.items():
         assert np.array_equal(array, again.arrays[name]), name
 
 

@@ -13,6 +13,7 @@ from talkingmachines.cli.training_run import (
     CLIPS,
     Run,
     coded_clips,
+    first_batches,
     hearing_config,
     run_stage,
     speech,
@@ -97,12 +98,13 @@ def _vae(job: Run) -> None:
     recipe = AutoencoderRecipe()
     stage = AutoencoderStage(model, recipe, batches)
     if not job.resume:
-        stage.start(math.ceil(_PCA_CLIPS * job.cuts / job.batch))
+        shown = first_batches(batches, math.ceil(_PCA_CLIPS * job.cuts / job.batch), job)
+        stage.start(batch["video"] for batch in shown)
     coder, taken = run_stage(stage, job, learning_rate=1e-3, muon=False)
     assert isinstance(coder, CausalVAE)
     whole = VideoBatches(bank, size, size, batch=4, seed=job.seed + 1)
     with torch.no_grad():
-        latents = [coder.encode(to_unit(whole[step]["video"]).to(job.device)) for step in range(16)]
+        latents = [coder.encode(to_unit(batch["video"])) for batch in first_batches(whole, 16, job)]
     calibrate(coder, torch.cat(latents))
     save_weights(job.weights, "vae", coder, job.metadata(recipe=asdict(recipe), **taken))
 
@@ -118,12 +120,14 @@ def _decoder(job: Run) -> None:
 
     chunk, patch = job.preset.chunk, job.preset.dit.patch[1]
     frames = chunk.frames * chunk.window
+    # A GPU makes the student's calls of twice as many in the same time.
+    batch = job.batch // 2 if job.device.type == "cpu" else job.batch
     batches = DrawnCalls(
         coded_clips(job),
         frames,
         frames,
         patch,
-        batch=max(1, job.batch // 2),
+        batch=batch,
         seed=job.seed + 2,
         bank=speech(job),
         cuts=job.cuts,
@@ -171,11 +175,11 @@ def _gestures(job: Run) -> None:
     assert job.preset.gestures is not None
     batches = SpeechBatches(speech(job), frames=_GESTURE_FRAMES, seed=job.seed)
     model = Gestures(job.preset.gestures)
-    model.measure(torch.cat([batches[step]["gestures"] for step in range(4)]))
+    shown = first_batches(batches, _CALIBRATED, job)
+    model.measure(torch.cat([batch["gestures"] for batch in shown[:4]]).cpu())
     hearing = trained_hearing(job)
     gestures, taken = run_stage(GesturesStage(model, hearing, batches), job, learning_rate=1e-3, muon=False)
     assert isinstance(gestures, Gestures)
-    shown = [{name: tensor.to(job.device) for name, tensor in batches[step].items()} for step in range(_CALIBRATED)]
     tracks = torch.cat([batch["gestures"] for batch in shown])
     with torch.no_grad():
         heard = hearing.of_mel(torch.cat([batch["mel"] for batch in shown]))

@@ -13,7 +13,8 @@ from talkingmachines.errors import ConfigError, MissingPackageError
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
+    from torch.utils.data import Dataset
 
     from talkingmachines.data.latents import LatentClips
     from talkingmachines.data.synthetic.bank import SpeechBank
@@ -141,6 +142,14 @@ def trained_vae(job: Run) -> "CausalVAE":
     coder = CausalVAE(vae_config(job))
     trained(job, "vae", coder)
     return coder.to(job.device).eval().requires_grad_(False)
+
+
+def first_batches(batches: "Dataset[dict[str, Tensor]]", count: int, job: Run) -> "list[dict[str, Tensor]]":
+    """On the run's device."""
+    from talkingmachines.training.loading import load
+
+    with load(batches, range(count), job.workers, job.device) as made:
+        return list(made)
 
 
 def run_stage(

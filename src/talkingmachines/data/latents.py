@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from talkingmachines.audio.alignment import any_in_latent, frames_in, latent_modes
@@ -29,6 +31,12 @@ from talkingmachines.vae.model import CausalVAE
 from talkingmachines.vae.pixels import to_unit
 
 FIELDS = ("latents", "features", "modes", "shut", "face", "mouth")
+
+_AT_ONCE = 5
+"""Clips coded in one pass."""
+
+_KEPT = 50
+"""Clips, a multiple of these, after which it is noted that they are done: so it goes on with the same passes."""
 
 _LIDS = POSE_FIELDS.index("eye_open")
 _LIDS_SHUT = 0.5
@@ -121,20 +129,28 @@ def build_latents(
         for name, (kind, shape) in shapes.items()
     }
     with load(_Drawn(bank, config), range(done, config.clips), workers, device) as drawn:
-        for index, item in enumerate(drawn, start=done):
-            video = to_unit(item.pop("video")[None])
-            with fast_autocast(device):
-                item["latents"] = vae.encode(video)[0].transpose(0, 1).half()
-            heard = hearing.of_mel(item.pop("mel")[None])[0, item.pop("shown")]
-            item["features"] = torch.cat([heard, item.pop("gestures")], 1).half()
+        while items := list(islice(drawn, _AT_ONCE)):
+            coded = _coded(items, vae, hearing, device)
             for name, array in arrays.items():
-                array[index] = item[name].cpu().numpy()
-            if (index + 1) % 50 == 0 or index + 1 == config.clips:
+                array[done : done + len(items)] = coded[name].cpu().numpy()
+            done += len(items)
+            if done % _KEPT == 0 or done == config.clips:
                 for array in arrays.values():
                     array.flush()
-                _write_progress(folder, config, index + 1)
-            progress(index + 1, config.clips)
+                _write_progress(folder, config, done)
+            progress(done, config.clips)
     return LatentClips(folder)
+
+
+def _coded(items: list[dict[str, Tensor]], vae: CausalVAE, hearing: Hearing, device: torch.device) -> dict[str, Tensor]:
+    """Of _Drawn, what LatentClips keeps, one after the other."""
+    with fast_autocast(device):
+        latents = vae.encode(to_unit(torch.stack([item["video"] for item in items])))
+    # Hearing is causal: silence after the end of the shorter ones changes nothing.
+    heard = hearing.of_mel(pad_sequence([item["mel"] for item in items], batch_first=True))
+    features = [torch.cat([one[item["shown"]], item["gestures"]], 1) for one, item in zip(heard, items, strict=True)]
+    kept = {name: torch.stack([item[name] for item in items]) for name in ("modes", "shut", "face", "mouth")}
+    return kept | {"latents": latents.transpose(1, 2).half(), "features": torch.stack(features).half()}
 
 
 def clips_begun(folder: Path) -> int | None:

@@ -1,5 +1,6 @@
 """Stage 1: the causal autoencoder."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,11 +76,10 @@ class AutoencoderStage:
         self.recipe = recipe
         self.batches = batches
 
-    def start(self, count: int) -> None:
-        """Set the model to the linear autoencoder of the first `count` batches."""
-        videos = [to_unit(self.batches[step]["video"])[:, :, 1:] for step in range(count)]
+    def start(self, videos: Iterable[Tensor]) -> None:
+        """Set the model to the linear autoencoder of batches of videos."""
         assert isinstance(self.model, CausalVAE)
-        start_from_pca(self.model, torch.cat(videos))
+        start_from_pca(self.model, torch.cat([to_unit(video)[:, :, 1:] for video in videos]))
 
     def losses(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         assert isinstance(self.model, CausalVAE)

@@ -1,5 +1,6 @@
 """The loop that every stage of training runs in."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,30 @@ class Writer(Protocol):
     def add_image(self, tag: str, img_tensor: np.ndarray, global_step: int, dataformats: str) -> None: ...
 
 
+class _Figures:
+    """Scalars of a step on their way from the device. Who waits for them at once leaves a GPU without its next step."""
+
+    def __init__(self, step: int, scalars: dict[str, Tensor]) -> None:
+        self.step, self.names = step, tuple(scalars)
+        values = torch.stack([value.detach().float() for value in scalars.values()])
+        self._values = values.to("cpu", non_blocking=True)
+        self._arrived = None
+        if values.is_cuda:
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+
+    def read(self) -> dict[str, float]:
+        """Waits for them. Raises TrainingError where the step went wrong."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        figures = dict(zip(self.names, self._values.tolist(), strict=True))
+        if not math.isfinite(figures["grad_norm"]):
+            raise TrainingError(
+                f"the loss of step {self.step - 1} is not finite; resume from the last checkpoint with a lower rate"
+            )
+        return figures
+
+
 class Trainer:
     """One run of one stage. Stopped anywhere and resumed from its last checkpoint, it computes the same steps."""
 
@@ -81,8 +106,8 @@ class Trainer:
             optimizer.load_state_dict(saved)
         self.step, self.elapsed = state["step"], state["elapsed"]
 
-    def train_step(self, batch: dict[str, Tensor]) -> dict[str, float]:
-        """batch: on the device."""
+    def train_step(self, batch: dict[str, Tensor]) -> "_Figures":
+        """batch: on the device. What it leaves is to be kept only after its figures were read."""
         progress = self.config.progress(self.step, self.elapsed)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -92,39 +117,43 @@ class Trainer:
             losses = self.stage.losses(batch, generator)
         losses["loss"].backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
-        if not torch.isfinite(norm):
-            raise TrainingError(
-                f"the loss of step {self.step} is not finite; resume from the last checkpoint with a lower rate"
-            )
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.ema.update(self.model, self.step)
-        return {name: float(value.detach()) for name, value in losses.items()} | {"grad_norm": float(norm)}
+        return _Figures(self.step, losses | {"grad_norm": norm})
 
     def run(self, workers: int, report: Report, writer: Writer, stopped: Callable[[], bool]) -> nn.Module:
         """Train to the end or until `stopped()`, saving on the way. Returns the averaged model."""
         last = saved = sampled = time.monotonic()
         steps = range(self.step, self.config.steps or 2**31)
+        untold: list[_Figures] = []
+
+        def tell(figures: _Figures) -> None:
+            metrics = figures.read()
+            report(figures.step, self.config.progress(figures.step, self.elapsed), metrics)
+            for name, value in metrics.items():
+                writer.add_scalar(f"{self.stage.name}/{name}", value, figures.step)
+
         with load(self.stage.batches, steps, workers, self.device) as batches:
             for batch in batches:
-                metrics = self.train_step(batch)
+                untold.append(self.train_step(batch))
                 now = time.monotonic()
                 self.elapsed, last = self.elapsed + now - last, now
-                progress = self.config.progress(self.step, self.elapsed)
-                report(self.step, progress, metrics)
-                for name, value in metrics.items():
-                    writer.add_scalar(f"{self.stage.name}/{name}", value, self.step)
+                ended = self.config.progress(self.step, self.elapsed) >= 1 or stopped()
+                due = ended or now - saved > 60 * self.config.checkpoint_minutes
+                # The last step's are read while this one runs, but nothing is kept before its own are.
+                while len(untold) > (0 if due else 1):
+                    tell(untold.pop(0))
                 if now - sampled > 60 * self.config.sample_minutes:
                     self.sample(writer)
                     sampled = now
-                if now - saved > 60 * self.config.checkpoint_minutes:
+                if due:
                     self.save()
                     saved = now
-                if progress >= 1 or stopped():
+                if ended:
                     break
-        self.save()
         self.sample(writer)
         return self.ema.model
 
