@@ -3,10 +3,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from talkingmachines import precision
 from talkingmachines.errors import ConfigError
-from talkingmachines.precision import choose_device, fast_dtype, weights_dtype
+from talkingmachines.precision import autocast, choose_device, fast_dtype, multiply_in, weights_dtype
 
 
 def test_choose_device() -> None:
@@ -45,3 +46,15 @@ def test_bfloat16_is_for_gpus_that_have_it(
     gpu = torch.device("cuda")
     assert fast_dtype(gpu) == weights_dtype(gpu, None) == dtype
     assert weights_dtype(gpu, torch.float32) == weights_dtype(torch.device("cpu"), torch.bfloat16) == torch.float32
+
+
+def test_weights_kept_in_what_they_are_multiplied_in_change_nothing() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.LayerNorm(32), nn.Linear(32, 16), nn.Linear(16, 4))
+    x = torch.randn(2, 3, 4, 4)
+    with torch.no_grad(), autocast(torch.device("cpu"), torch.bfloat16):
+        before = model(x)
+        multiply_in(model, torch.bfloat16, model[4])
+        assert torch.equal(model(x), before)
+    dtypes = [parameter.dtype for parameter in model.parameters()]
+    assert dtypes == [torch.bfloat16] * 2 + [torch.float32] * 2 + [torch.bfloat16] * 2 + [torch.float32] * 2

@@ -20,7 +20,7 @@ from talkingmachines.media.face import Box, find_face
 from talkingmachines.media.image import check_picture, fit_image
 from talkingmachines.memory import check_memory
 from talkingmachines.placement.pipeline import stream_frames
-from talkingmachines.precision import choose_device, weights_dtype
+from talkingmachines.precision import choose_device, multiply_in, weights_dtype
 from talkingmachines.presets import Preset
 from talkingmachines.streaming.engine import Call, Engine
 from talkingmachines.streaming.features import LogMelStream, MakeFeatures, SpeechStream
@@ -85,6 +85,8 @@ class Avatar:
             features=_make_features(spec, encoders, features),
             compile=compile,
         )
+        multiply_in(self.student, self.engine.dtype, self.student.time_embedding, self.student.time_projection)
+        multiply_in(self.vae, self.engine.dtype)
 
     @property
     def size(self) -> int:

@@ -3,6 +3,7 @@
 import logging
 
 import torch
+from torch import nn
 
 from talkingmachines.errors import ConfigError
 
@@ -27,8 +28,18 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 
 def weights_dtype(device: torch.device, dtype: torch.dtype | None) -> torch.dtype:
-    """What weights are kept in: on a GPU what it computes in; on processors float32, of which autocast is faster."""
+    """What weights are kept in: on a GPU what it computes in; on processors float32, see multiply_in."""
     return torch.float32 if device.type == "cpu" else dtype or fast_dtype(device)
+
+
+def multiply_in(model: nn.Module, dtype: torch.dtype, *plain: nn.Module) -> None:
+    """Keeps the weights of linear layers and convolutions in what they are multiplied in, but for those in `plain`,
+    parts of the model that are never autocast. What comes out is the same, but autocast would round weights that do not
+    learn anew in every pass: an eighth of its time on a processor."""
+    left = {module for part in plain for module in part.modules()}
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d) and module not in left:
+            module.to(dtype)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:

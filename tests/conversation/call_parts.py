@@ -45,12 +45,15 @@ class PaintingSession:
 
     samples_ahead = 0
 
-    def push_audio(self, pcm: np.ndarray, coming: np.ndarray | None = None) -> list[VideoFrame]:
+    def denoise(self, pcm: np.ndarray, coming: np.ndarray) -> np.ndarray:
         assert len(pcm) == self.samples_wanted
         if self.chunks == self.fails_at:
             raise RuntimeError("out of paint")
         time.sleep(self.takes)
         self.chunks += 1
+        return pcm
+
+    def decode(self, pcm: np.ndarray) -> list[VideoFrame]:
         return [VideoFrame(paint(sound), 0.0) for sound in pcm.reshape(-1, SAMPLES_PER_FRAME)]
 
     def interrupt(self) -> None:

@@ -32,17 +32,17 @@ class BigPainter(Painter):
     def live(self, image: np.ndarray, seed: int = 0):
         call = super().live(image, seed)
         session = self.sessions[-1]
-        plain = session.push_audio
+        plain = session.decode
 
-        def push_audio(pcm: np.ndarray, coming: np.ndarray):
+        def decode(pcm: np.ndarray):
             sounds = pcm.reshape(-1, 640)
-            frames = plain(pcm, coming)
+            frames = plain(pcm)
             for frame, sound in zip(frames, sounds, strict=True):
                 pixels = np.full((BIG, BIG, 3), 220 if np.abs(sound).max() > 0.1 else 20, np.uint8)
                 object.__setattr__(frame, "pixels", pixels)
             return frames
 
-        session.push_audio = push_audio
+        session.decode = decode
         return call
 
 

@@ -57,8 +57,11 @@ class BrightWhenLoud:
     def __init__(self):
         self.samples_wanted, self._left = 9 * SAMPLES_PER_FRAME, np.zeros(0, np.float32)
 
-    def push_audio(self, pcm, coming=None):
+    def denoise(self, pcm, coming):
         self.samples_wanted = 12 * SAMPLES_PER_FRAME
+        return pcm
+
+    def decode(self, pcm):
         loud = np.abs(pcm.reshape(-1, SAMPLES_PER_FRAME)).mean(axis=1)
         return [VideoFrame(np.full((SIZE, SIZE, 3), min(255, 1500 * x), np.uint8), 0.0) for x in loud]
 

@@ -38,8 +38,8 @@ class Clock:
 
 
 class FakeSession:
-    def __init__(self, clock: Clock, fails: int = -1) -> None:
-        self.clock, self.fails = clock, fails
+    def __init__(self, clock: Clock, fails: int = -1, stage: str = "denoise") -> None:
+        self.clock, self.fails, self.stage = clock, fails, stage
         self.log: list[object] = []
         self.coming: list[np.ndarray] = []
         self.closed = False
@@ -50,13 +50,19 @@ class FakeSession:
 
     samples_ahead = AHEAD
 
-    def push_audio(self, pcm: np.ndarray, coming: np.ndarray) -> list[VideoFrame]:
+    def denoise(self, pcm: np.ndarray, coming: np.ndarray) -> tuple[int, int]:
         assert len(pcm) == self.samples_wanted and len(coming) <= AHEAD
-        if len(self.log) == self.fails:
+        if len(self.log) == self.fails and self.stage == "denoise":
             raise RuntimeError("the models broke")
         self.log.append(pcm)
         self.coming.append(coming)
-        return [VideoFrame(picture(len(self.log), n), 0.0) for n in range(len(pcm) // SAMPLES_PER_FRAME)]
+        return len(self.log), len(pcm) // SAMPLES_PER_FRAME
+
+    def decode(self, chunk: tuple[int, int]) -> list[VideoFrame]:
+        number, frames = chunk
+        if number == self.fails + 1 and self.stage == "decode":
+            raise RuntimeError("the models broke")
+        return [VideoFrame(picture(number, n), 0.0) for n in range(frames)]
 
     def interrupt(self) -> None:
         self.log.append("interrupt")
@@ -72,9 +78,9 @@ def no_thread_left() -> Iterator[None]:
     assert set(threading.enumerate()) == before
 
 
-def live(fails: int = -1) -> tuple[LiveCall, FakeSession, Clock]:
+def live(fails: int = -1, stage: str = "denoise") -> tuple[LiveCall, FakeSession, Clock]:
     clock = Clock()
-    session = FakeSession(clock, fails)
+    session = FakeSession(clock, fails, stage)
     return LiveCall(session, CHUNK, clock), session, clock  # type: ignore[arg-type]
 
 
@@ -98,8 +104,9 @@ def test_a_call_in_fake_time() -> None:
     assert len(heard) == 201 and session.closed and call.counts.frames == 201
 
 
-def test_an_error_comes_after_the_frames_before_it() -> None:
-    call, session, _ = live(fails=2)
+@pytest.mark.parametrize("stage", ["denoise", "decode"])
+def test_an_error_comes_after_the_frames_before_it(stage: str) -> None:
+    call, session, _ = live(2, stage)
     seen = 0
     with pytest.raises(RuntimeError, match="the models broke"):
         for _ in call.frames():

@@ -14,31 +14,48 @@ from talkingmachines.types import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 @dataclass
 class Line:
-    """One call, played event by event. took: seconds of chunk n; at: what happens when."""
+    """One call, played event by event. took: seconds of chunk n; decoding: seconds more, in which the next one may be
+    begun; at: what happens when."""
 
     took: Callable[[int], float] = lambda chunk: 0.2
     at: list[tuple[float, Callable[[Pacer], None]]] = field(default_factory=list)
     pacer: Pacer = field(default_factory=lambda: Pacer(OPENING, CHUNK, AHEAD))
     played: list[tuple[float, LiveFrame]] = field(default_factory=list)
     made: list[tuple[float, Make]] = field(default_factory=list)
+    decoding: Callable[[int], float] | None = None
 
     def run(self, seconds: float, looks: Callable[[float], bool] = lambda now: True) -> "Line":
         """looks: whether the one who takes the frames is there."""
-        now, done, events = 0.0, math.inf, sorted(self.at, key=lambda event: event[0])
+        now, denoised, done, events = 0.0, math.inf, [math.inf], sorted(self.at, key=lambda event: event[0])
         while now <= seconds:
-            if now >= done:
-                chunk = len(self.made) - 1
-                count = len(self.made[-1][1].samples) // SAMPLES_PER_FRAME
+            if now >= denoised:
+                self.pacer.denoised()
+                denoised = math.inf
+            if now >= done[0]:
+                chunk = len(self.made) - len(done) + 1
+                count = len(self.made[chunk][1].samples) // SAMPLES_PER_FRAME
                 self.pacer.made(np.stack([picture(chunk, frame) for frame in range(count)]), now)
-                done = math.inf
+                done.pop(0)
             while events and events[0][0] <= now:
                 events.pop(0)[1](self.pacer)
             while looks(now) and (frame := self.pacer.to_play(now)):
                 self.played.append((now, frame))
             if make := self.pacer.to_make(now):
+                chunk = len(self.made)
                 self.made.append((now, make))
-                done = now + self.took(len(self.made) - 1)
-            coming = [done, self.pacer.play_at(), self.pacer.begin_at(), events[0][0] if events else None, now + 0.1]
+                there = now + self.took(chunk)
+                if self.decoding:
+                    denoised = there
+                    there = max([there, *done[:-1]]) + self.decoding(chunk)
+                done.insert(-1, there)
+            coming = [
+                denoised,
+                done[0],
+                self.pacer.play_at(),
+                self.pacer.begin_at(),
+                events[0][0] if events else None,
+                now + 0.1,
+            ]
             now = min(time for time in coming if time is not None and time > now)
         self.check()
         return self
@@ -280,9 +297,12 @@ def test_a_machine_that_is_too_slow(speaks: bool) -> None:
 
 @pytest.mark.parametrize("took", [0.5, 0.7, 1.1])
 @pytest.mark.parametrize("comes", ["at once", "as it is spoken"])
-def test_a_machine_that_is_too_slow_goes_on_speaking(took: float, comes: str) -> None:
+@pytest.mark.parametrize("decoding", [None, lambda chunk: 0.3])
+def test_a_machine_that_is_too_slow_goes_on_speaking(
+    took: float, comes: str, decoding: Callable[[int], float] | None
+) -> None:
     said = [(0.0, push(speech(20)))] if comes == "at once" else microphone(20, 1.0)
-    line = Line(lambda chunk: took, said).run(40)
+    line = Line(lambda chunk: took, said, decoding=decoding).run(40)
     sound = line.sound
     np.testing.assert_array_equal(sound[sound != 0], speech(20))
     # It takes three chunks to know how slow it is; and the last is waited for.
@@ -292,8 +312,33 @@ def test_a_machine_that_is_too_slow_goes_on_speaking(took: float, comes: str) ->
     assert line.pacer.counts.skipped >= sum(frame.pixels is None for _, frame in line.played) > 0
 
 
+@pytest.mark.parametrize("speaks", [False, True])
+def test_a_chunk_is_begun_while_the_last_one_is_decoded(speaks: bool) -> None:
+    """Both together take longer than it plays, neither does."""
+    said = [(0.0, push(speech(18)))] if speaks else []
+    line = Line(lambda chunk: 0.4, said, decoding=lambda chunk: 0.2).run(20)
+    late = np.flatnonzero(np.array(line.lags) > 1e-5)
+    assert not len(late) or late[-1] < 6 * CHUNK, "only until it knows how slow it is"
+    assert line.pacer.counts.skipped < CHUNK and len(line.played) > 19 * FPS
+    # Not before it has to be, where there is no speech.
+    begun = np.array([time for time, _ in line.made[12:]])
+    assert speaks or np.diff(begun) == pytest.approx(PERIOD)
+
+
+@pytest.mark.parametrize("at", np.arange(4, 4.5, 0.03).tolist())
+def test_an_interrupt_while_two_chunks_are_made(at: float) -> None:
+    line = Line(lambda chunk: 0.4, [(0.5, push(speech(10))), (at, Pacer.interrupt)], decoding=lambda chunk: 0.2).run(9)
+    after = [(now, frame) for now, frame in line.played if now > at + 1e-5]
+    assert not any(frame.speech.any() for _, frame in after), "speech after the interrupt"
+    cut = next(index for index, (_, make) in enumerate(line.made) if make.after_cut)
+    assert all(read(frame.pixels)[0] >= cut for _, frame in after)
+    assert after[0][0] - at <= 2 * 0.4 + 0.2 + 1 / FPS + 1e-5
+    assert max(line.lags[-50:]) < 1e-5
+
+
+@pytest.mark.parametrize("decoding", [None, lambda chunk: 0.1])
 @pytest.mark.parametrize("seed", range(12))
-def test_whatever_is_late_or_lost(seed: int) -> None:
+def test_whatever_is_late_or_lost(seed: int, decoding: Callable[[int], float] | None) -> None:
     """Audio that stutters and gets lost, chunks of any speed, interrupts: `check` holds, and nothing is said twice."""
     rng = np.random.default_rng(seed)
     delays = rng.exponential(0.03, 1000) * (rng.random(1000) < 0.2)
@@ -303,7 +348,7 @@ def test_whatever_is_late_or_lost(seed: int) -> None:
         events += [(time, Pacer.interrupt) for time in rng.uniform(1, 12, 3)]
         events += [(time, Pacer.end_segment) for time in rng.uniform(1, 12, 3)]
     slow = rng.exponential(0.1, 1000)
-    line = Line(lambda chunk: 0.15 + slow[chunk], events).run(30)
+    line = Line(lambda chunk: 0.15 + slow[chunk], events, decoding=decoding).run(30)
     sound = line.sound
     said = sound[sound != 0]
     assert (np.diff(said) > 0).all()

@@ -5,6 +5,7 @@ from collections import deque
 from typing import Protocol
 
 import numpy as np
+from torch import Tensor
 
 from talkingmachines.media.face import Box
 from talkingmachines.streaming.pacing import LiveCall
@@ -35,11 +36,12 @@ class ChunkTimes:
         self.total += 1
 
 
-class TimedSession(Session):
-    """A session that notes how long each of its chunks took."""
+class TimedSession:
+    """A session for a LiveCall that notes how long each of its chunks took, from its sound to its pictures."""
 
     def __init__(self, session: Session, times: ChunkTimes) -> None:
         self._session, self._times = session, times
+        self._begun: deque[float] = deque()
 
     @property
     def samples_wanted(self) -> int:
@@ -49,15 +51,14 @@ class TimedSession(Session):
     def samples_ahead(self) -> int:
         return self._session.samples_ahead
 
-    def push_audio(self, pcm: np.ndarray, coming: np.ndarray | None = None) -> list[VideoFrame]:
-        began = time.perf_counter()
-        frames = self._session.push_audio(pcm, coming)
-        if frames:
-            self._times.add(time.perf_counter() - began)
-        return frames
+    def denoise(self, pcm: np.ndarray, coming: np.ndarray) -> Tensor:
+        self._begun.append(time.perf_counter())
+        return self._session.denoise(pcm, coming)
 
-    def end_segment(self) -> list[VideoFrame]:
-        return self._session.end_segment()
+    def decode(self, latents: Tensor) -> list[VideoFrame]:
+        frames = self._session.decode(latents)
+        self._times.add(time.perf_counter() - self._begun.popleft())
+        return frames
 
     def interrupt(self) -> None:
         self._session.interrupt()

@@ -2,31 +2,53 @@
 
 import threading
 from collections.abc import Iterator
+from queue import SimpleQueue
+from typing import Protocol
 
 import numpy as np
+from torch import Tensor
 
 from talkingmachines.audio.samples import check_samples
 from talkingmachines.errors import SessionError
 from talkingmachines.streaming.clock import Clock, MonotonicClock
-from talkingmachines.streaming.session import Session
 from talkingmachines.streaming.slots import LiveCounts, LiveFrame, Make, Pacer
-from talkingmachines.types import SAMPLES_PER_FRAME
+from talkingmachines.types import SAMPLES_PER_FRAME, VideoFrame
+
+
+class LiveSession(Protocol):
+    """What is needed of a Session."""
+
+    @property
+    def samples_wanted(self) -> int: ...
+
+    @property
+    def samples_ahead(self) -> int: ...
+
+    def denoise(self, pcm: np.ndarray, coming: np.ndarray) -> Tensor: ...
+
+    def decode(self, latents: Tensor) -> list[VideoFrame]: ...
+
+    def interrupt(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class LiveCall:
     """A session against a clock. While no speech comes the character listens, by itself.
 
-    Speech is pushed at any time, from any thread. One thread iterates over `frames`; the chunks are made on a thread
-    of the call's own. When to make and to play what is decided by `Pacer`, which says what that means for latency.
+    Speech is pushed at any time, from any thread. One thread iterates over `frames`; the chunks are denoised on one
+    thread of the call's own and decoded on another, so that a machine which is slow for a while can begin the next one
+    meanwhile. When to make and to play what is decided by `Pacer`, which says what that means for latency.
 
     chunk: video frames of every chunk but the first, whose number the session knows.
     """
 
-    def __init__(self, session: Session, chunk: int, clock: Clock | None = None) -> None:
+    def __init__(self, session: LiveSession, chunk: int, clock: Clock | None = None) -> None:
         self._session, self._clock = session, clock or MonotonicClock()
         self._pacer = Pacer(session.samples_wanted // SAMPLES_PER_FRAME, chunk, session.samples_ahead)
         self._changed = threading.Condition()
-        self._maker: threading.Thread | None = None
+        self._stages: list[threading.Thread] = []
+        self._denoised: SimpleQueue[Tensor | BaseException | None] = SimpleQueue()
         self._closed = False
         self._failure: BaseException | None = None
 
@@ -64,13 +86,13 @@ class LiveCall:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Ends the call and its session; `frames` ends. Waits for the chunk at hand. Harmless when repeated."""
+        """Ends the call and its session; `frames` ends. Waits for the chunks at hand. Harmless when repeated."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._session.close()
-        if self._maker:
-            self._maker.join()
+        for stage in self._stages:
+            stage.join()
 
     def frames(self) -> Iterator[LiveFrame]:
         """Each frame when its time has come, not before. The call begins with the first; to end this is to close it.
@@ -79,10 +101,12 @@ class LiveCall:
         """
         with self._changed:
             self._check_open()
-            if self._maker:
+            if self._stages:
                 raise SessionError("this call's frames are already being taken; open another call")
-            self._maker = threading.Thread(target=self._make_chunks, daemon=True)
-            self._maker.start()
+            work = (self._denoise_chunks, self._decode_chunks)
+            self._stages = [threading.Thread(target=stage, daemon=True) for stage in work]
+            for stage in self._stages:
+                stage.start()
         try:
             while (frame := self._next_frame()) is not None:
                 yield frame
@@ -102,13 +126,26 @@ class LiveCall:
                 self._clock.wait(self._changed, at)
         return None
 
-    def _make_chunks(self) -> None:
+    def _denoise_chunks(self) -> None:
+        error: BaseException | None = None
         try:
             while wanted := self._next_chunk():
                 if wanted.after_cut:
                     self._session.interrupt()
-                frames = self._session.push_audio(wanted.samples, wanted.coming)
-                pixels = np.stack([frame.pixels for frame in frames])
+                chunk = self._session.denoise(wanted.samples, wanted.coming)
+                with self._changed:
+                    self._pacer.denoised()
+                self._denoised.put(chunk)
+        except BaseException as raised:  # it belongs to whoever takes the frames, after those made before it
+            error = raised
+        self._denoised.put(error)
+
+    def _decode_chunks(self) -> None:
+        try:
+            while (chunk := self._denoised.get()) is not None:
+                if isinstance(chunk, BaseException):
+                    raise chunk
+                pixels = np.stack([frame.pixels for frame in self._session.decode(chunk)])
                 with self._changed:
                     self._pacer.made(pixels, self._clock.now())
                     self._changed.notify_all()
@@ -118,9 +155,9 @@ class LiveCall:
                 self._changed.notify_all()
 
     def _next_chunk(self) -> Make | None:
-        """Waited for; None when the call is closed."""
+        """Waited for; None when the call has ended."""
         with self._changed:
-            while not self._closed:
+            while not (self._closed or self._failure):
                 if wanted := self._pacer.to_make(self._clock.now()):
                     return wanted
                 self._clock.wait(self._changed, self._pacer.begin_at())

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Self
 
 import numpy as np
+from torch import Tensor
 
 from talkingmachines.audio.samples import check_samples
 from talkingmachines.errors import SessionError
@@ -62,7 +63,25 @@ class Session:
                 pcm = self._call.audio.push(pcm)
                 if not self._call.audio.ready:
                     return made
-                made += self._next_chunk(None if coming is None else self._ahead(pcm, coming))
+                made += self.decode(self._denoise(None if coming is None else self._ahead(pcm, coming)))
+
+    def denoise(self, pcm: np.ndarray, coming: np.ndarray) -> Tensor:
+        """The first half of `push_audio`, of a chunk: exactly `samples_wanted` samples. What it gives is for `decode`,
+        which another thread may do while this one goes on with the next chunk."""
+        with self._turn():
+            check_samples(pcm)
+            check_samples(coming)
+            left = self._call.audio.push(pcm)
+            assert self._call.audio.ready and not len(left), "not a chunk"
+            return self._denoise(coming[: self.samples_ahead])
+
+    def decode(self, latents: Tensor) -> list[VideoFrame]:
+        """The frames of what `denoise` gave, each once and in order. An error of the models ends the session."""
+        with self._or_failed():
+            pixels = self._engine.decode(self._call, latents)
+        first = self._frames
+        self._frames += len(pixels)
+        return [VideoFrame(picture, (first + index) / FPS) for index, picture in enumerate(pixels)]
 
     def end_segment(self) -> list[VideoFrame]:
         """Completes the chunk that has begun with silence, and returns its frames; none where no sound waits.
@@ -74,7 +93,7 @@ class Session:
             if not self._call.audio.pending:
                 return []
             self._call.audio.pad()
-            return self._next_chunk()
+            return self.decode(self._denoise(None))
 
     def interrupt(self) -> None:
         """Drops the sound that no frame has been made of yet, less than a chunk; the picture goes on with what comes.
@@ -98,18 +117,20 @@ class Session:
     def _ahead(self, left: np.ndarray, coming: np.ndarray) -> np.ndarray:
         return np.concatenate([left[: self.samples_ahead], coming[: self.samples_ahead]])
 
-    def _next_chunk(self, coming: np.ndarray | None = None) -> list[VideoFrame]:
+    def _denoise(self, coming: np.ndarray | None) -> Tensor:
         self._check_open()
+        with self._or_failed():
+            return self._engine.denoise([self._call], None if coming is None else [coming])
+
+    @contextmanager
+    def _or_failed(self) -> Iterator[None]:
+        """What goes wrong in here ends the session: what the call remembers may be half of this chunk, and to go on
+        would show wrong frames."""
         try:
-            heard_ahead = None if coming is None else [coming]
-            pixels = self._engine.decode(self._call, self._engine.denoise([self._call], heard_ahead))
+            yield
         except BaseException as error:
-            # What the call remembers may be half of this chunk: to go on would show wrong frames.
             self._failure = error
             raise
-        first = self._frames
-        self._frames += len(pixels)
-        return [VideoFrame(picture, (first + index) / FPS) for index, picture in enumerate(pixels)]
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

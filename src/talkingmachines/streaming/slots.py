@@ -4,7 +4,8 @@ Time is cut into slots of 1 / 25 s, counted from the moment at which the first f
 takes the 640 samples of sound that belong to it along, so picture and sound cannot drift apart.
 
 A chunk is begun as late as it can be so that its frames are there in time, and earlier only if there is speech for
-all of it. So little is made in advance: at most a chunk besides the one that plays. Speech that comes as it is spoken
+all of it. So little is made in advance: at most a chunk besides the one that plays. Where that is before the last one
+is decoded, it is begun as soon as that one is denoised. Speech that comes as it is spoken
 leaves between L and L + one chunk after it came, where L is how long a chunk takes to make, and MARGIN and JITTER.
 Speech that comes faster, from its second chunk on, waits only for what is before it. While speech waits to begin, the
 frames of silence before it go by twice as fast, as far as its first chunk can be there then: nobody sees it, and an
@@ -94,11 +95,14 @@ class _Ready:
 
 @dataclass
 class _Making:
-    """A chunk being made. samples: [640 * T]; spoken: [T], as in LiveFrame; since: when it was begun."""
+    """A chunk being made. samples: [640 * T]; spoken: [T], as in LiveFrame; since: when it was begun; before: samples
+    [640] of frames that go before it without a picture; denoised: it is only being decoded."""
 
     samples: np.ndarray
     spoken: np.ndarray
     since: float
+    before: list[tuple[np.ndarray, int]]
+    denoised: bool = False
     dropped: bool = False
 
 
@@ -157,7 +161,7 @@ class Pacer:
     def __post_init__(self) -> None:
         self._speech = _Speech()
         self._ready: deque[_Ready] = deque()
-        self._making: _Making | None = None
+        self._making: deque[_Making] = deque()  # at most two, the first of them denoised
         self._made = 0  # chunks
         self._began: float | None = None  # the time of slot 0
         self._slot = 0  # of the next frame to be made
@@ -192,8 +196,9 @@ class Pacer:
         self._speech.clear()
         self._flowing, self._cut = False, True
         self._cuts += 1
-        if self._making and self._making.spoken.any():
-            self._making.dropped = True
+        for making in self._making:
+            making.dropped |= bool(making.spoken.any())
+            making.before.clear()
         if not self._ready:
             return
         kept: deque[_Ready] = deque()
@@ -218,21 +223,27 @@ class Pacer:
         return LiveFrame(frame.pixels, frame.slot / FPS, frame.speech, frame.spoken, self._cuts)
 
     def to_make(self, now: float) -> Make | None:
-        """The next chunk if it is time to begin it; `made` has to follow."""
+        """The next chunk if it is time to begin it; `made` has to follow, and `denoised` may before it."""
         begin = self.begin_at()
         if begin is None or now < begin - _TICK:
             return None
-        if self._flowing and len(self._lately) == LATELY:
-            self._go_on_without_pictures(now)
+        slow = self._flowing and len(self._lately) == LATELY
+        before = self._without_pictures(now) if slow else []
         samples, spoken = self._next_chunk()
-        self._making = _Making(samples, np.sum(spoken.reshape(-1, SAMPLES_PER_FRAME), axis=1), now)
+        self._making.append(_Making(samples, np.sum(spoken.reshape(-1, SAMPLES_PER_FRAME), axis=1), now, before))
+        if len(self._making) == 1:
+            self._show_nothing()
         self._flowing, after_cut, self._cut = bool(spoken[-1]), self._cut, False
         return Make(samples, self._speech.peek(self.ahead), after_cut)
 
+    def denoised(self) -> None:
+        """The chunk asked for last is only to be decoded: another may be begun."""
+        self._making[-1].denoised = True
+
     def made(self, frames: np.ndarray, now: float) -> None:
-        """The chunk asked for last is there: uint8 [T, H, W, 3]."""
-        making, self._making = self._making, None
-        assert making and len(frames) == len(making.spoken), "not the chunk that was asked for"
+        """The first of the chunks asked for that was not there yet is: uint8 [T, H, W, 3]."""
+        assert self._making and len(frames) == len(self._making[0].spoken), "not the chunk that was asked for"
+        making = self._making.popleft()
         took = now - making.since
         self._took = max(took, self._took + FORGET * (took - self._took))
         self._lately.append(took)
@@ -241,7 +252,12 @@ class Pacer:
             self._began = now
         if making.dropped:
             self.counts.dropped += len(frames)
-            return
+        else:
+            self._add(frames, making, now)
+        if self._making:
+            self._show_nothing()
+
+    def _add(self, frames: np.ndarray, making: _Making, now: float) -> None:
         lag = now - self._due(self._slot)
         if lag > _TICK and (lag > MAX_LAG or not making.spoken.any()):
             # Nobody waits for silence that is late, and speech that is very late is not hurried through.
@@ -260,11 +276,17 @@ class Pacer:
 
     def begin_at(self) -> float | None:
         """When `to_make` has a chunk next, as things are now; minus infinity: it has one."""
-        if self._making or len(self._ready) >= self.chunk:
+        if len(self._making) > 1 or (self._making and not self._making[0].denoised):
             return None
-        if self._began is None or self._speech.count >= self._samples_wanted():
-            return -math.inf
-        return self._due(self._slot) - self._took - MARGIN
+        if self._began is None:
+            return None if self._making else -math.inf
+        coming = sum(len(making.spoken) + len(making.before) for making in self._making)
+        in_time = self._due(self._slot + coming) - self._took - MARGIN
+        if self._making:
+            return in_time
+        if len(self._ready) >= self.chunk:
+            return None
+        return -math.inf if self._speech.count >= self._samples_wanted() else in_time
 
     def _hurries(self, now: float) -> bool:
         """Whether speech waits behind the frames of silence, and loses nothing if those are over sooner."""
@@ -272,24 +294,31 @@ class Pacer:
         if any(frame.spoken for frame in self._ready):
             return waits  # and so the next chunk need not wait for what is being said just now
         ahead, there = len(self._ready), now + self._took
-        if self._making:
-            there = self._making.since + self._took
-            if not self._making.spoken.any():
-                ahead, there = ahead + len(self._making.spoken), there + self._took
-            else:
+        for making in self._making:
+            there = making.since + self._took
+            if making.spoken.any():
                 waits = True
+                break
+            ahead, there = ahead + len(making.spoken), there + self._took
         return waits and now + ahead / FPS > there + MARGIN
 
-    def _go_on_without_pictures(self, now: float) -> None:
-        """Of the speech that waits, what is due before a chunk that is begun now can be there; the chunk stays full."""
-        there = max(self._until, now) + len(self._ready) / FPS
+    def _without_pictures(self, now: float) -> list[tuple[np.ndarray, int]]:
+        """Of the speech that waits, what is due before a chunk that is begun now can be there; the chunk stays full.
+        Samples [640] of each frame, and how many of them are spoken."""
+        before = len(self._ready) + sum(len(making.spoken) for making in self._making)
+        there = max(self._until, now) + before / FPS
         wanted = math.ceil((now + min(self._lately) - there - _TICK) * FPS)
         spare = (self._speech.count - self._samples_wanted()) // SAMPLES_PER_FRAME
-        for _ in range(min(wanted, spare)):
-            speech, spoken = self._speech.take(SAMPLES_PER_FRAME)
-            self._ready.append(_Ready(self._slot, None, speech, int(spoken.sum()), self._made + 1))
+        taken = [self._speech.take(SAMPLES_PER_FRAME) for _ in range(min(wanted, spare))]
+        return [(speech, int(spoken.sum())) for speech, spoken in taken]
+
+    def _show_nothing(self) -> None:
+        """Plays what goes without pictures before the chunk that is there next."""
+        for speech, spoken in self._making[0].before:
+            self._ready.append(_Ready(self._slot, None, speech, spoken, self._made + 1))
             self._slot += 1
             self.counts.skipped += 1
+        self._making[0].before.clear()
 
     def _next_chunk(self) -> tuple[np.ndarray, np.ndarray]:
         """Samples [640 * T] and bool [640 * T], whether they were pushed. What is missing is filled with silence."""
@@ -311,5 +340,5 @@ class Pacer:
 
     def _samples_wanted(self) -> int:
         """Of the next chunk to be begun."""
-        begun = self._made + (self._making is not None)
+        begun = self._made + len(self._making)
         return (self.chunk if begun else self.opening) * SAMPLES_PER_FRAME
