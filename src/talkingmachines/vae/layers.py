@@ -30,7 +30,8 @@ class ShiftedResidual(nn.Module):
         """
         own = x[:, : self.shifted].unflatten(0, (-1, frames))
         before = own[:, :1] if previous is None else previous.unsqueeze(1).to(own.dtype)
-        shifted = torch.cat([before, own[:, :-1]], dim=1).flatten(0, 1)
+        # In the layout of the rest, for a convolution would have all of it moved.
+        shifted = torch.cat([before, own[:, :-1]], dim=1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         h = torch.cat([shifted, x[:, self.shifted :]], dim=1)
         h = self.conv2(F.silu(self.conv1(F.silu(h))))
         return x + h, own[:, -1]
