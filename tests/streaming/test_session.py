@@ -1,6 +1,7 @@
 """A session as its user sees it."""
 
 import threading
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
@@ -60,6 +61,26 @@ def test_what_is_coming_changes_the_end_of_a_chunk_and_nothing_later(engine: Eng
     with pytest.raises(MediaError, match="NaN"):
         told.push_audio(samples, np.full(640, np.nan, np.float32))
     assert len(told.push_audio(later)) == 16
+
+
+def test_halves_on_two_threads_give_the_same_frames(engine: Engine) -> None:
+    samples, whole = sound(samples_of(engine, 5)), open_session(engine)
+    expected = whole.push_audio(samples, np.zeros(0, np.float32))
+    session, denoised, frames = open_session(engine), SimpleQueue[Tensor | None](), list[VideoFrame]()
+
+    def decode() -> None:
+        while (latents := denoised.get()) is not None:
+            frames.extend(session.decode(latents))
+
+    decoder = threading.Thread(target=decode)
+    decoder.start()
+    while len(samples):
+        now, samples = np.split(samples, [session.samples_wanted])
+        denoised.put(session.denoise(now, samples))
+    denoised.put(None)
+    decoder.join()
+    assert np.array_equal(pixels(frames), pixels(expected))
+    assert [frame.pts for frame in frames] == [frame.pts for frame in expected]
 
 
 def test_samples_wanted_are_what_a_chunk_takes(engine: Engine) -> None:

@@ -5,11 +5,10 @@ from collections import deque
 from typing import Protocol
 
 import numpy as np
-from torch import Tensor
 
 from talkingmachines.media.face import Box
 from talkingmachines.streaming.pacing import LiveCall
-from talkingmachines.streaming.session import Session
+from talkingmachines.streaming.session import Latents, Session
 from talkingmachines.types import VideoFrame
 
 KEPT = 256
@@ -51,11 +50,11 @@ class TimedSession:
     def samples_ahead(self) -> int:
         return self._session.samples_ahead
 
-    def denoise(self, pcm: np.ndarray, coming: np.ndarray) -> Tensor:
+    def denoise(self, pcm: np.ndarray, coming: np.ndarray) -> Latents:
         self._begun.append(time.perf_counter())
         return self._session.denoise(pcm, coming)
 
-    def decode(self, latents: Tensor) -> list[VideoFrame]:
+    def decode(self, latents: Latents) -> list[VideoFrame]:
         frames = self._session.decode(latents)
         self._times.add(time.perf_counter() - self._begun.popleft())
         return frames

@@ -6,11 +6,11 @@ from queue import SimpleQueue
 from typing import Protocol
 
 import numpy as np
-from torch import Tensor
 
 from talkingmachines.audio.samples import check_samples
 from talkingmachines.errors import SessionError
 from talkingmachines.streaming.clock import Clock, MonotonicClock
+from talkingmachines.streaming.session import Latents
 from talkingmachines.streaming.slots import LiveCounts, LiveFrame, Make, Pacer
 from talkingmachines.types import SAMPLES_PER_FRAME, VideoFrame
 
@@ -24,9 +24,9 @@ class LiveSession(Protocol):
     @property
     def samples_ahead(self) -> int: ...
 
-    def denoise(self, pcm: np.ndarray, coming: np.ndarray) -> Tensor: ...
+    def denoise(self, pcm: np.ndarray, coming: np.ndarray) -> Latents: ...
 
-    def decode(self, latents: Tensor) -> list[VideoFrame]: ...
+    def decode(self, latents: Latents) -> list[VideoFrame]: ...
 
     def interrupt(self) -> None: ...
 
@@ -48,7 +48,7 @@ class LiveCall:
         self._pacer = Pacer(session.samples_wanted // SAMPLES_PER_FRAME, chunk, session.samples_ahead)
         self._changed = threading.Condition()
         self._stages: list[threading.Thread] = []
-        self._denoised: SimpleQueue[Tensor | BaseException | None] = SimpleQueue()
+        self._denoised: SimpleQueue[Latents | BaseException | None] = SimpleQueue()
         self._closed = False
         self._failure: BaseException | None = None
 

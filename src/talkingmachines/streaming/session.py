@@ -13,6 +13,9 @@ from talkingmachines.errors import SessionError
 from talkingmachines.streaming.engine import Call, Engine
 from talkingmachines.types import FPS, VideoFrame
 
+Latents = Tensor
+"""Of a chunk that is denoised and not yet decoded."""
+
 
 class Session:
     """A call: push sound as it comes, and get the pictures of every chunk whose sound is complete.
@@ -21,7 +24,7 @@ class Session:
     keeps does not grow. Sessions of one engine share its models; what goes wrong in one ends no other.
 
     One thread at a time: a second one gets a SessionError, and the work of the first is not disturbed. Only `close`
-    may be called at any time.
+    may be called at any time, and `decode` beside the next `denoise`.
     """
 
     def __init__(self, engine: Engine, call: Call) -> None:
@@ -65,7 +68,7 @@ class Session:
                     return made
                 made += self.decode(self._denoise(None if coming is None else self._ahead(pcm, coming)))
 
-    def denoise(self, pcm: np.ndarray, coming: np.ndarray) -> Tensor:
+    def denoise(self, pcm: np.ndarray, coming: np.ndarray) -> Latents:
         """The first half of `push_audio`, of a chunk: exactly `samples_wanted` samples. What it gives is for `decode`,
         which another thread may do while this one goes on with the next chunk."""
         with self._turn():
@@ -75,7 +78,7 @@ class Session:
             assert self._call.audio.ready and not len(left), "not a chunk"
             return self._denoise(coming[: self.samples_ahead])
 
-    def decode(self, latents: Tensor) -> list[VideoFrame]:
+    def decode(self, latents: Latents) -> list[VideoFrame]:
         """The frames of what `denoise` gave, each once and in order. An error of the models ends the session."""
         with self._or_failed():
             pixels = self._engine.decode(self._call, latents)
@@ -117,7 +120,7 @@ class Session:
     def _ahead(self, left: np.ndarray, coming: np.ndarray) -> np.ndarray:
         return np.concatenate([left[: self.samples_ahead], coming[: self.samples_ahead]])
 
-    def _denoise(self, coming: np.ndarray | None) -> Tensor:
+    def _denoise(self, coming: np.ndarray | None) -> Latents:
         self._check_open()
         with self._or_failed():
             return self._engine.denoise([self._call], None if coming is None else [coming])
