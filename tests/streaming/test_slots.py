@@ -336,6 +336,18 @@ def test_an_interrupt_while_two_chunks_are_made(at: float) -> None:
     assert max(line.lags[-50:]) < 1e-5
 
 
+def test_an_interrupt_does_not_wait_for_what_is_decoded_in_vain() -> None:
+    pacer = Pacer(OPENING, CHUNK)
+    pacer.push(speech(5))
+    for now in (0.0, 0.4):
+        assert (make := pacer.to_make(now)) and make.samples.all()
+        pacer.denoised()
+        if not now:
+            pacer.made(np.stack([picture(0, frame) for frame in range(OPENING)]), 0.4)
+    pacer.interrupt()
+    assert (silence := pacer.to_make(0.42)) and silence.after_cut and not silence.samples.any()
+
+
 @pytest.mark.parametrize("decoding", [None, lambda chunk: 0.1])
 @pytest.mark.parametrize("seed", range(12))
 def test_whatever_is_late_or_lost(seed: int, decoding: Callable[[int], float] | None) -> None:

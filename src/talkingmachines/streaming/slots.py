@@ -4,12 +4,11 @@ Time is cut into slots of 1 / 25 s, counted from the moment at which the first f
 takes the 640 samples of sound that belong to it along, so picture and sound cannot drift apart.
 
 A chunk is begun as late as it can be so that its frames are there in time, and earlier only if there is speech for
-all of it. So little is made in advance: at most a chunk besides the one that plays. Where that is before the last one
-is decoded, it is begun as soon as that one is denoised. Speech that comes as it is spoken
-leaves between L and L + one chunk after it came, where L is how long a chunk takes to make, and MARGIN and JITTER.
-Speech that comes faster, from its second chunk on, waits only for what is before it. While speech waits to begin, the
-frames of silence before it go by twice as fast, as far as its first chunk can be there then: nobody sees it, and an
-answer comes up to a third of a second sooner.
+all of it. So little is made in advance: at most a chunk besides the one that plays. If it would be late otherwise, it
+is begun while the last one is decoded. Speech that comes as it is spoken leaves between L and L + one chunk after it
+came, where L is how long a chunk takes to make, and MARGIN and JITTER. Speech that comes faster, from its second chunk
+on, waits only for what is before it. While speech waits to begin, the frames of silence before it go by twice as fast,
+as far as its first chunk can be there then: nobody sees it, and an answer comes up to a third of a second sooner.
 
 Where a chunk takes longer than it plays, pictures are lost and speech goes on: what would have to wait for the next
 chunk is played without a picture, and the chunk is made for what comes after.
@@ -280,13 +279,16 @@ class Pacer:
             return None
         if self._began is None:
             return None if self._making else -math.inf
-        coming = sum(len(making.spoken) + len(making.before) for making in self._making)
-        in_time = self._due(self._slot + coming) - self._took - MARGIN
+        in_time = self._due(self._slot + self._coming()) - self._took - MARGIN
         if self._making:
             return in_time
         if len(self._ready) >= self.chunk:
             return None
         return -math.inf if self._speech.count >= self._samples_wanted() else in_time
+
+    def _coming(self) -> int:
+        """Frames that are being made and will be played."""
+        return sum(len(making.spoken) for making in self._making if not making.dropped)
 
     def _hurries(self, now: float) -> bool:
         """Whether speech waits behind the frames of silence, and loses nothing if those are over sooner."""
@@ -305,8 +307,7 @@ class Pacer:
     def _without_pictures(self, now: float) -> list[tuple[np.ndarray, int]]:
         """Of the speech that waits, what is due before a chunk that is begun now can be there; the chunk stays full.
         Samples [640] of each frame, and how many of them are spoken."""
-        before = len(self._ready) + sum(len(making.spoken) for making in self._making)
-        there = max(self._until, now) + before / FPS
+        there = max(self._until, now) + (len(self._ready) + self._coming()) / FPS
         wanted = math.ceil((now + min(self._lately) - there - _TICK) * FPS)
         spare = (self._speech.count - self._samples_wanted()) // SAMPLES_PER_FRAME
         taken = [self._speech.take(SAMPLES_PER_FRAME) for _ in range(min(wanted, spare))]
