@@ -70,6 +70,21 @@ def test_from_nothing_to_a_clip(run: Path, capsys: pytest.CaptureFixture[str]) -
     assert list((run / "teacher").glob("events*")), "TensorBoard logs"
 
 
+def test_clips_are_refused_after_the_encoder_went_on_and_kept_after_the_decoder(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("vae", run, "--steps", "2") == 0
+    assert train("audio", run, "--steps", "2") == 0
+    assert train("teacher", run, "--steps", "1", "--clips", "3") == 0
+    save_weights(run / "weights", "student", DiT(tiny().dit), {"preset": "tiny"})
+    assert train("decoder", run, "--steps", "2") == 0
+    assert train("decoder", run, "--steps", "3", "--resume") == 0
+    assert train("vae", run, "--steps", "3", "--resume") == 0
+    capsys.readouterr()
+    assert train("teacher", run, "--steps", "2", "--resume") == 2
+    assert "encoder=" in capsys.readouterr().err
+
+
 def test_the_reader_is_trained_and_measured(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heldout = SpeechBank.build("heldout", 4, 0)
     monkeypatch.setattr("talkingmachines.cli.eval.heldout_speech", lambda bank: heldout)

@@ -121,7 +121,9 @@ def coded_clips(job: Run) -> "LatentClips":
     )
     latents = sampling.window + sampling.history
     clips = job.clips or clips_begun(folder) or CLIPS
-    config = LatentClipsConfig(clips, latents, job.preset.size, job.seed, fingerprint(hearing))
+    # Not of the decoder, whose stage comes after the clips.
+    made_by = fingerprint(hearing), fingerprint(coder.encoder)
+    config = LatentClipsConfig(clips, latents, job.preset.size, job.seed, *made_by)
     with progress_bar("coding clips") as update:
         return build_latents(folder, coder, hearing, speech(job), config, job.device, job.workers, update)
 

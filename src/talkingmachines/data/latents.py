@@ -47,7 +47,7 @@ _LIDS_SHUT = 0.5
 class LatentClipsConfig:
     """clips of `latents` latent frames each, drawn at `size` pixels from `seed` on.
 
-    hearing: fingerprint of what heard them.
+    hearing, encoder: fingerprints of what heard and what coded them.
     """
 
     clips: int
@@ -55,6 +55,7 @@ class LatentClipsConfig:
     size: int
     seed: int = 0
     hearing: str = ""
+    encoder: str = ""
 
 
 @dataclass(frozen=True)
