@@ -61,6 +61,9 @@ _SPEAKERS: dict[str, dict[str, Speaker]] = {
         "light": Speaker(1.12, 1.10, 0.75),
         "high": Speaker(1.22, 1.00, 0.6),
         "small": Speaker(1.32, 1.12, 0.7),
+        "quick": Speaker(1.03, 0.80, 0.7),
+        "hasty": Speaker(0.90, 0.76, 0.65),
+        "brisk": Speaker(1.26, 0.80, 0.75),
     },
     "heldout": {"other": Speaker(1.17, 0.86, 0.9)},
 }
