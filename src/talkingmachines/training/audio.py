@@ -37,9 +37,13 @@ class MouthReader(nn.Module):
 
         Of the first latent frame, which is one video frame, 4 times it.
         """
-        features = torch.cat([self.hearing.of_mel(mel), gestures], 2)
-        read = self.out(self.projection(audio_windows(features, self.window, chunk_ends)).flatten(2))
+        read = self.out(self.tokens(mel, gestures, chunk_ends).flatten(2))
         return read.unflatten(-1, (FRAMES_PER_LATENT, self.fields + self.gestures))
+
+    def tokens(self, mel: Tensor, gestures: Tensor, chunk_ends: range | None = None) -> Tensor:
+        """What the transformer is told, [B, 1 + n, context_tokens, width]; arguments as in forward."""
+        features = torch.cat([self.hearing.of_mel(mel), gestures], 2)
+        return self.projection(audio_windows(features, self.window, chunk_ends))
 
 
 class AudioStage:
@@ -60,10 +64,10 @@ class AudioStage:
         if torch.rand((), generator=generator) < 0.5:
             first = int(torch.randint(self.chunk, (), generator=generator))
             ends = range(first, num_latents(batch["mel"].shape[1]) + self.chunk, self.chunk)
-        gestures = _changes(batch["gestures"])
+        gestures = changes(batch["gestures"])
         made = self.model(batch["mel"], gestures, ends).float()
-        true = _by_latent_frame(torch.cat([batch["mouth"], gestures], 2))
-        counts = _by_latent_frame(1 + (_SHUT - 1) * batch["bilabial"][..., None])
+        true = by_latent_frame(torch.cat([batch["mouth"], gestures], 2))
+        counts = by_latent_frame(1 + (_SHUT - 1) * batch["bilabial"][..., None])
         error = (counts * (made - true).square()).mean(dim=(0, 1, 2)) / counts.mean()
         fields = batch["mouth"].shape[2]
         weight = torch.ones_like(error[:fields])
@@ -77,18 +81,18 @@ class AudioStage:
         """The opening of the mouth of four clips as grey bars: true above, heard below."""
         device = next(model.parameters()).device
         batch = {name: tensor[:4].to(device) for name, tensor in self.batches[0].items()}
-        heard = model(batch["mel"], _changes(batch["gestures"]))[:, 1:, :, 0].flatten(1).float()
+        heard = model(batch["mel"], changes(batch["gestures"]))[:, 1:, :, 0].flatten(1).float()
         rows = torch.stack([batch["mouth"][:, 1:, 0], heard], 1).flatten(0, 1).clamp(0, 1)
         grey = (255 * rows).byte().repeat_interleave(8, 0).repeat_interleave(4, 1)
         return grey[..., None].expand(-1, -1, 3).cpu().numpy()
 
 
-def _by_latent_frame(values: Tensor) -> Tensor:
+def by_latent_frame(values: Tensor) -> Tensor:
     """[B, 1 + 4n, X] -> [B, 1 + n, 4, X]: of each latent frame's video frames; the first is 4 times the same."""
     first = values[:, :1, None].expand(-1, -1, FRAMES_PER_LATENT, -1)
     return torch.cat([first, values[:, 1:].unflatten(1, (-1, FRAMES_PER_LATENT))], 1)
 
 
-def _changes(gestures: Tensor) -> Tensor:
+def changes(gestures: Tensor) -> Tensor:
     """Since the first frame, the given picture."""
     return gestures - gestures[:, :1]
