@@ -4,8 +4,8 @@
 
 RUN: a folder as of `talkingmachines train`, whose speech is made unless it is there. Hearing and projection begin as
 shipped, or as in RUN, and learn what `train audio` teaches; what the transformer is told is held near what it was, so
-that teacher and student know it. RUN/weights then has both models with the projection, and the hearing. Their gestures
-stay as they are. See docs/LOG.md, 2026-11-28.
+that teacher and student know it. RUN/weights then has both models with the projection, and hearing and projection.
+Their gestures stay as they are. See docs/LOG.md, 2026-11-28.
 """
 
 import argparse
@@ -31,6 +31,8 @@ FITTED = 80
 
 class NearStage(AudioStage):
     """As AudioStage, with tokens held near those of the model that it began as."""
+
+    name = "hearing"
 
     def __init__(self, model: MouthReader, shown: list[dict[str, Tensor]], batches: SpeechBatches, chunk: int) -> None:
         super().__init__(model, batches, chunk)
@@ -86,11 +88,12 @@ def main(argv: list[str] | None = None) -> None:
     stage = NearStage(reader, shown, SpeechBatches(bank, seed=job.seed), spec.chunk.frames)
     further, taken = run_stage(stage, job, learning_rate=5e-4, muon=False)
     assert isinstance(further, MouthReader)
-    # What was measured of a student was not with this hearing.
     further_said = job.metadata(**taken, before=heard_before)
     save_weights(job.weights, "hearing", further.hearing, further_said)
+    save_weights(job.weights, "audio", further.projection, further_said)
     for name, model in models.items():
         model.audio_proj.load_state_dict(further.projection.state_dict())
+        # What was measured of it was not with this hearing.
         kept = {key: value for key, value in said[name].items() if key != "evaluation"}
         save_weights(job.weights, name, model, kept | {"hearing": further_said}, eight_bits=True)
 
