@@ -1,6 +1,7 @@
 """Whole calls: the pipeline, voices behind a wire that fails, and what is left when a call is over."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
 
@@ -16,6 +17,7 @@ from talkingmachines.conversation.call import CallCounts, CallOptions, run_call
 from talkingmachines.conversation.persona import Persona
 from talkingmachines.conversation.voices import openai_realtime
 from talkingmachines.errors import ConfigError
+from talkingmachines.streaming.pacing import LiveCall
 
 ADA = Persona("Ada", "You are Ada.", "Hello there.")
 ANSWER = (np.sin(np.arange(RATE) * 2 * np.pi * 200 / RATE) * 9000).astype("<i2")
@@ -215,9 +217,17 @@ def test_an_avatar_that_fails_ends_the_call_with_a_reason() -> None:
     assert counts.end_reason == "the avatar has failed: out of paint"
 
 
-def test_what_cannot_begin_says_so_before_it_begins() -> None:
+@pytest.mark.parametrize("opening_takes", [0, 0.3])
+def test_what_cannot_begin_says_so_and_leaves_nothing(opening_takes: float) -> None:
+    class Slow(Painter):
+        def live(self, image: np.ndarray, seed: int = 0) -> LiveCall:
+            time.sleep(opening_takes)
+            return super().live(image, seed)
+
+    painter = Slow()
     with pytest.raises(ConfigError, match="unknown voice"):
-        asyncio.run(run_call(FakeTransport(SHAPE), Painter(), PICTURE, CallOptions(ADA, voice="loud")))
+        asyncio.run(run_call(FakeTransport(SHAPE), painter, PICTURE, CallOptions(ADA, voice="loud")))
+    assert [session.closed for session in painter.sessions] == [True] and not call_threads()
 
 
 def test_pictures_flow_while_nobody_speaks() -> None:

@@ -3,12 +3,13 @@
 import itertools
 import math
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
-from live_parts import AHEAD, CHUNK, OPENING, picture, speech
+from live_parts import AHEAD, CHUNK, OPENING, picture, read, speech
 from stream_models import random_engine
 
 from talkingmachines.errors import MediaError, SessionError
@@ -128,6 +129,28 @@ def test_a_call_that_nobody_takes_to_its_end() -> None:
     assert session.closed
     with pytest.raises(SessionError, match="ended"):
         call.end_segment()
+
+
+def test_the_first_chunk_is_there_before_its_frames_are_taken() -> None:
+    call, session, clock = live()
+    call.prepare()
+    call.prepare()
+    deadline = time.monotonic() + 10
+    while not session.log and time.monotonic() < deadline:
+        time.sleep(0.001)
+    clock.time = 100.0
+    first = list(itertools.islice(call.frames(), OPENING + CHUNK))
+    assert [read(frame.pixels) for frame in first[:OPENING]] == [(1, n) for n in range(OPENING)]
+    assert clock.now() == pytest.approx(100 + (OPENING + CHUNK - 1) / FPS)
+    assert not call.counts.late and not call.counts.skipped
+
+
+def test_a_call_that_is_prepared_and_never_taken() -> None:
+    call, session, _ = live()
+    call.prepare()
+    call.close()
+    call.prepare()
+    assert session.closed
 
 
 def test_sound_that_is_none() -> None:

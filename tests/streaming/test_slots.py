@@ -336,6 +336,15 @@ def test_an_interrupt_while_two_chunks_are_made(at: float) -> None:
     assert max(line.lags[-50:]) < 1e-5
 
 
+def test_a_first_chunk_that_waits_for_who_takes_it() -> None:
+    line = Line(at=[(2.0, push(speech(3)))]).run(8, looks=lambda now: now >= 5)
+    taken = line.played[0][0]
+    assert taken >= 5 and line.played[0][1].pts == 0.0
+    assert [time for time, _ in line.made[:2]] == [0.0, taken], "nothing is made in advance but the first chunk"
+    assert not line.pacer.counts.late and not line.pacer.counts.skipped
+    assert max(line.lags) < 1e-5
+
+
 def test_an_interrupt_does_not_wait_for_what_is_decoded_in_vain() -> None:
     pacer = Pacer(OPENING, CHUNK)
     pacer.push(speech(5))
@@ -344,6 +353,7 @@ def test_an_interrupt_does_not_wait_for_what_is_decoded_in_vain() -> None:
         pacer.denoised()
         if not now:
             pacer.made(np.stack([picture(0, frame) for frame in range(OPENING)]), 0.4)
+            assert pacer.to_play(0.4)
     pacer.interrupt()
     assert (silence := pacer.to_make(0.42)) and silence.after_cut and not silence.samples.any()
 

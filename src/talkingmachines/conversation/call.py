@@ -54,9 +54,13 @@ async def run_call(
     counts.call_id = options.call_id or counts.call_id or secrets.token_hex(4)
     counts.voice = options.voice
     with logger.contextualize(call_id=counts.call_id):
-        voice = await asyncio.to_thread(build_voice, options)
-        counts.stacks = dict(voice.stacks)
         video = AvatarVideoService(avatar, image, seed=options.seed, counts=counts)
+        try:
+            voice, _ = await asyncio.gather(asyncio.to_thread(build_voice, options), video.open())
+        except BaseException:
+            await video.close()
+            raise
+        counts.stacks = dict(voice.stacks)
         worker = build_worker(transport, voice, video, observers, taps)
         _watch(transport, worker, voice, counts)
         runner = WorkerRunner(handle_sigint=False)

@@ -37,8 +37,19 @@ class LiveThread:
         self._closed = False
 
     async def open(self) -> None:
-        """Opens the call, off the event loop. Raises what `Avatar.live` raises."""
-        self._call = await asyncio.to_thread(self._avatar.live, self._image, self._seed)
+        """Opens the call and begins with its first pictures, off the event loop. Harmless when repeated.
+
+        Raises what `Avatar.live` raises.
+        """
+        if self._call is None:
+            await asyncio.to_thread(self._open)
+
+    def _open(self) -> None:
+        self._call = self._avatar.live(self._image, self._seed)
+        if self._closed:  # meanwhile
+            self._call.close()
+        else:
+            self._call.prepare()
 
     def begin(self) -> None:
         """From now on frames come, once only. Nothing happens when the call is closed."""

@@ -74,21 +74,33 @@ class AvatarVideoService(FrameProcessor):
         self._cushion: list[LiveFrame] = []
         self._flowing = False
         self._cuts = 0
-        self._opened = time.monotonic()
+        self._opened: float | None = None
         self._user_stopped: float | None = None
         self._ending: asyncio.TimerHandle | None = None
         self._played_out = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override]
-        """Opens the avatar's session; its pictures begin with the pipeline."""
-        await super().setup(setup)
-        self._opened = time.monotonic()
+    async def open(self) -> None:
+        """Opens the avatar's session, as the pipeline does unless it is open; its pictures begin with the pipeline."""
+        self._opened = self._opened or time.monotonic()
         await self._live.open()
 
+    async def close(self) -> None:
+        """Ends the session, as the pipeline does at its end. Harmless when repeated."""
+        self._closed = True
+        self._stop_ending()
+        if self._task:
+            await self.cancel_task(self._task)
+            self._task = None
+        await self._live.close()
+
+    async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override]
+        await super().setup(setup)
+        await self.open()
+
     async def cleanup(self) -> None:
-        await self._close()
+        await self.close()
         await super().cleanup()
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
@@ -102,7 +114,7 @@ class AvatarVideoService(FrameProcessor):
             await self._pass(frame, direction)
         elif isinstance(frame, EndFrame):
             await self._play_out()
-            await self._close()
+            await self.close()
             await self.push_frame(frame, direction)
         else:
             if isinstance(frame, TTSStoppedFrame):
@@ -113,7 +125,7 @@ class AvatarVideoService(FrameProcessor):
     async def _pass(self, frame: Frame, direction: FrameDirection) -> None:
         """Frames that wait for nothing."""
         if isinstance(frame, CancelFrame):
-            await self._close()
+            await self.close()
         elif isinstance(frame, VADUserStoppedSpeakingFrame):
             self._user_stopped = frame.timestamp - frame.stop_secs
         elif isinstance(frame, UserStoppedSpeakingFrame):
@@ -203,7 +215,7 @@ class AvatarVideoService(FrameProcessor):
 
     async def _send_picture(self, pixels: np.ndarray) -> None:
         self.counts.frames += 1
-        if self.counts.first_frame is None:
+        if self.counts.first_frame is None and self._opened is not None:
             self.counts.first_frame = time.monotonic() - self._opened
             self._log.info("first picture after {:.2f} s", self.counts.first_frame)
         height, width, _ = pixels.shape
@@ -225,12 +237,3 @@ class AvatarVideoService(FrameProcessor):
                 await asyncio.wait_for(self._played_out.wait(), DRAIN + self._order.ahead / SAMPLE_RATE)
             except TimeoutError:
                 self._log.warning("the last of the speech was not played in time")
-
-    async def _close(self) -> None:
-        """Harmless when repeated."""
-        self._closed = True
-        self._stop_ending()
-        if self._task:
-            await self.cancel_task(self._task)
-            self._task = None
-        await self._live.close()

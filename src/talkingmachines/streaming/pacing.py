@@ -48,6 +48,7 @@ class LiveCall:
         self._pacer = Pacer(session.samples_wanted // SAMPLES_PER_FRAME, chunk, session.samples_ahead)
         self._changed = threading.Condition()
         self._stages: list[threading.Thread] = []
+        self._taken = False
         self._denoised: SimpleQueue[Latents | BaseException | None] = SimpleQueue()
         self._closed = False
         self._failure: BaseException | None = None
@@ -55,6 +56,16 @@ class LiveCall:
     @property
     def counts(self) -> LiveCounts:
         return self._pacer.counts
+
+    def prepare(self) -> None:
+        """Makes the first chunk, so that it is there when `frames` are taken. Harmless when repeated or closed."""
+        with self._changed:
+            if self._stages or self._closed:
+                return
+            work = (self._denoise_chunks, self._decode_chunks)
+            self._stages = [threading.Thread(target=stage, daemon=True) for stage in work]
+            for stage in self._stages:
+                stage.start()
 
     def push_audio(self, pcm: np.ndarray) -> None:
         """Speech that goes on where the last push ended: float32 [n], mono 16 kHz, any n, cut to [-1, 1].
@@ -101,12 +112,10 @@ class LiveCall:
         """
         with self._changed:
             self._check_open()
-            if self._stages:
+            if self._taken:
                 raise SessionError("this call's frames are already being taken; open another call")
-            work = (self._denoise_chunks, self._decode_chunks)
-            self._stages = [threading.Thread(target=stage, daemon=True) for stage in work]
-            for stage in self._stages:
-                stage.start()
+            self._taken = True
+        self.prepare()
         try:
             while (frame := self._next_frame()) is not None:
                 yield frame

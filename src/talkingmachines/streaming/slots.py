@@ -1,7 +1,7 @@
 """When to make which chunk, and when to play which frame: a call in real time, decided without waiting.
 
-Time is cut into slots of 1 / 25 s, counted from the moment at which the first frame is there. A frame has a slot, and
-takes the 640 samples of sound that belong to it along, so picture and sound cannot drift apart.
+Time is cut into slots of 1 / 25 s, counted from the moment at which the first frame is there and taken. A frame has a
+slot, and takes the 640 samples of sound that belong to it along, so picture and sound cannot drift apart.
 
 A chunk is begun as late as it can be so that its frames are there in time, and earlier only if there is speech for
 all of it. So little is made in advance: at most a chunk besides the one that plays. If it would be late otherwise, it
@@ -214,6 +214,8 @@ class Pacer:
         at = self.play_at()
         if at is None or now < at - _TICK:
             return None
+        if self._began is None:
+            self._began = now
         frame = self._ready.popleft()
         if not frame.spoken and self._hurries(now):
             self.counts.hurried += 1
@@ -247,8 +249,6 @@ class Pacer:
         self._took = max(took, self._took + FORGET * (took - self._took))
         self._lately.append(took)
         self._made += 1
-        if self._began is None:
-            self._began = now
         if making.dropped:
             self.counts.dropped += len(frames)
         else:
@@ -257,7 +257,7 @@ class Pacer:
             self._show_nothing()
 
     def _add(self, frames: np.ndarray, making: _Making, now: float) -> None:
-        lag = now - self._due(self._slot)
+        lag = now - self._due(self._slot) if self._began is not None else 0.0
         if lag > _TICK and (lag > MAX_LAG or not making.spoken.any()):
             # Nobody waits for silence that is late, and speech that is very late is not hurried through.
             skipped = math.ceil((lag - _TICK) * FPS)
@@ -265,20 +265,22 @@ class Pacer:
             self.counts.skipped += skipped
         sound = making.samples.reshape(-1, SAMPLES_PER_FRAME)
         for pixels, speech, spoken in zip(frames, sound, making.spoken, strict=True):
-            self.counts.late += self._due(self._slot) < now - _TICK
+            self.counts.late += self._began is not None and self._due(self._slot) < now - _TICK
             self._ready.append(_Ready(self._slot, pixels, speech, int(spoken), self._made))
             self._slot += 1
 
     def play_at(self) -> float | None:
-        """When `to_play` has a frame next, as things are now."""
-        return self._due(self._ready[0].slot) if self._ready else None
+        """When `to_play` has a frame next, as things are now; minus infinity: it has one, the first."""
+        if not self._ready:
+            return None
+        return self._due(self._ready[0].slot) if self._began is not None else -math.inf
 
     def begin_at(self) -> float | None:
         """When `to_make` has a chunk next, as things are now; minus infinity: it has one."""
         if len(self._making) > 1 or (self._making and not self._making[0].denoised):
             return None
         if self._began is None:
-            return None if self._making else -math.inf
+            return None if self._making or self._ready else -math.inf
         in_time = self._due(self._slot + self._coming()) - self._took - MARGIN
         if self._making:
             return in_time
