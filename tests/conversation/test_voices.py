@@ -19,8 +19,8 @@ from pipecat.frames.frames import AggregatedTextFrame, LLMContextFrame, TTSAudio
 from pipecat.processors.aggregators.llm_context import LLMContext
 
 from talkingmachines.conversation.options import CallOptions
-from talkingmachines.conversation.persona import Persona
-from talkingmachines.conversation.voices import VOICES, build_voice, fallback, language
+from talkingmachines.conversation.persona import Persona, load_persona
+from talkingmachines.conversation.voices import VOICES, build_voice, fallback, language, local
 from talkingmachines.conversation.voices.clauses import clauses
 from talkingmachines.conversation.voices.fallback import Candidate, first_that_works
 from talkingmachines.conversation.voices.language import REPLIERS, load_eliza
@@ -397,6 +397,38 @@ def test_the_whole_local_voice_understands_itself() -> None:
     question = [{"role": "system", "content": "Answer in one short sentence."}, {"role": "user", "content": text}]
     assert thinking == "SmolLM2-135M" and "paris" in "".join(reply(question, threading.Event())).lower()
     assert len("".join(reply(question, _already_stopped()))) < 40
+
+
+def test_the_small_model_is_told_the_last_turn_from_its_question_on() -> None:
+    def message(role: str, content: str) -> dict[str, str]:
+        return {"role": role, "content": content}
+
+    system, greeting, first = message("system", "You are Ada."), message("assistant", "Hello."), message("user", "Why?")
+    assert language._recent([system, greeting, first]) == [system, first]
+    later = [message("assistant", "Because."), message("user", "And how?")]
+    assert language._recent([system, greeting, first, *later]) == [system, first, *later]
+    assert language._recent([system, greeting]) == [system]
+    last = [message("assistant", "Like this."), message("user", "Thanks.")]
+    assert language._recent([system, greeting, first, *later, *last]) == [system, later[1], *last]
+    french = [message("assistant", "Bien sûr."), message("user", "And how?")]
+    assert language._recent([system, first, *french]) == [system, french[1]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["nova", "rook"])
+def test_the_bundled_characters_answer_in_english(name: str) -> None:
+    """Nearly always, without lists, and not in the same words again and again."""
+    pytest.importorskip("xllamacpp")
+    persona, questions = load_persona(name), ("What is the capital of France?", "Do you like rainy days?", "Why?")
+    _, service = local._language(CallOptions(persona), LLMContext())
+    messages = [service._messages(LLMContext())[0], {"role": "assistant", "content": persona.greeting}]
+    answers = []
+    for question in [*questions, "How old is the earth?", "What should I cook tonight?", "What is your name?"]:
+        messages.append({"role": "user", "content": question})
+        answers.append("".join(service._reply(messages, threading.Event())))
+        messages.append({"role": "assistant", "content": answers[-1]})
+    assert sum(not answer.isascii() or answer.startswith(("L'", "Le ", "La ")) for answer in answers) <= 3, answers
+    assert not any("\n" in answer for answer in answers) and len(set(answers)) == len(answers)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """What to answer: language models that run here. Each takes the messages so far and gives the answer bit by bit."""
 
 import importlib.util
+import itertools
 import secrets
 import threading
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ A model of this size goes on for ever."""
 
 _WRITING = {
     "stream": True,
+    "stop": ["\n"],
     "max_tokens": _LONGEST,
     "temperature": 0.4,
     "dry_multiplier": 0.8,
@@ -33,12 +35,14 @@ _WRITING = {
     "dry_penalty_last_n": 512,
 }
 """DRY is a penalty for words said in the same order before: without it a sentence is said again and again. A penalty
-for single words makes it answer in French, where those of the question are not used up."""
+for single words makes it answer in French, where those of the question are not used up. After a line of its own come
+lists."""
 
 _ENDS = (".", "!", "?")
 
-_REMEMBERED = 8
-"""Messages besides the system's. A model of this size follows no longer ones."""
+_REMEMBERED = 3
+"""Messages besides the system's: the last answer, what it was to, and what is asked now. Of more a model of this size
+says only its own words again."""
 
 _REUSED = 16
 """Tokens in a row that are kept when earlier messages are forgotten. Else all the others are read again: 1.3 s."""
@@ -104,8 +108,14 @@ def _answer(server: Any, messages: list[Message], stopped: threading.Event) -> I
 
 
 def _recent(messages: list[Message]) -> list[Message]:
+    """From a user's message on: a greeting, which answers nothing, is all that it needs to answer in French. And where
+    it did, without that answer, or the next one would be in French, too.
+    """
     system = [message for message in messages if message["role"] == "system"]
-    return system[:1] + [message for message in messages if message["role"] != "system"][-_REMEMBERED:]
+    said = [message for message in messages if message["role"] != "system"][-_REMEMBERED:]
+    if any(letter.isalpha() and not letter.isascii() for message in said[:-1] for letter in message["content"]):
+        said = said[-1:]
+    return system[:1] + list(itertools.dropwhile(lambda message: message["role"] != "user", said))
 
 
 def load_eliza() -> Reply:

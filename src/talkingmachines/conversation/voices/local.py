@@ -21,6 +21,9 @@ from talkingmachines.conversation.voices.services import (
 from talkingmachines.conversation.voices.speech import PLAIN, SPEAKERS
 from talkingmachines.conversation.voices.voice import Voice
 
+_KNOWN = "You are a helpful AI assistant named {name}. {character}"
+"""A small model keeps to its name and to English when it is told who it is in the words that it was trained with."""
+
 LONGEST = 120
 """Tokens of an answer from a server: a minute of talk is no conversation."""
 
@@ -51,12 +54,13 @@ def build(options: CallOptions) -> Voice:
 
 def _language(options: CallOptions, context: LLMContext) -> tuple[str, LLMService[Any]]:
     """The model of this machine, or that of a server that speaks OpenAI's protocol."""
-    character = options.persona.character
+    persona = options.persona
     if not options.llm_url or not options.llm_model:
         name, reply = first_that_works("language model", REPLIERS)
+        character = _KNOWN.format(name=persona.name, character=persona.character)
         return name, LocalLanguage(reply, name, character, context)
     settings = OpenAILLMService.Settings(
-        model=options.llm_model, system_instruction=character, max_tokens=LONGEST, temperature=0.7
+        model=options.llm_model, system_instruction=persona.character, max_tokens=LONGEST, temperature=0.7
     )
     # Servers of one's own want no key, but the client insists on one.
     service = OpenAILLMService(base_url=options.llm_url, api_key=options.key or "none", settings=settings)
