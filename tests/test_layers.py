@@ -8,8 +8,9 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "talkingmachines"
 
 LAYERS = [
-    {"types", "errors"},
-    {"audio", "attention", "media", "moving", "patches", "precision"},
+    {"types", "errors", "malloc"},
+    {"precision"},
+    {"audio", "attention", "media", "moving", "patches"},
     {"vae", "dit", "encoders"},
     {"flow"},
     {"training", "streaming"},

@@ -1,9 +1,5 @@
 """What the large presets need, and what is said where it is not there."""
 
-import os
-import platform
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -79,35 +75,3 @@ def test_the_full_size_without_a_gpu_is_refused_at_once(
         assert main([*command, *more]) == 2
         error = capsys.readouterr().err
         assert words in error and error.count("\n") == 1
-
-
-_ARENAS = """
-import ctypes, sys, threading
-from talkingmachines.memory import share_arenas
-libc = ctypes.CDLL(None)
-libc.malloc.restype = ctypes.c_void_p
-if sys.argv[1] == "shared":
-    share_arenas()
-together = threading.Barrier(int(sys.argv[2]))
-def work():
-    together.wait()
-    libc.malloc(100_000)
-    together.wait()
-threads = [threading.Thread(target=work) for _ in range(together.parties)]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
-libc.fdopen.restype = ctypes.c_void_p
-libc.malloc_info(0, ctypes.c_void_p(libc.fdopen(1, b"w")))
-libc.fflush(None)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="arenas are glibc's")
-def test_threads_share_arenas() -> None:
-    cores = max(2, os.cpu_count() or 1)
-
-    def arenas(how: str) -> int:
-        command = [sys.executable, "-c", _ARENAS, how, str(4 * cores)]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.count("<heap nr=")
-
-    assert arenas("shared") <= cores < arenas("usual")

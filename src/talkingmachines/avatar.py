@@ -85,7 +85,7 @@ class Avatar:
             features=_make_features(spec, encoders, features),
             compile=compile,
         )
-        multiply_in(self.student, self.engine.dtype, self.student.time_embedding, self.student.time_projection)
+        self.student.multiply_in(self.engine.dtype)
         multiply_in(self.vae, self.engine.dtype)
 
     @property

@@ -1,8 +1,5 @@
 """What memory a preset needs, and whether it is there: asked before anything is loaded. GB are 10^9 bytes."""
 
-import contextlib
-import ctypes
-import os
 from pathlib import Path
 
 import torch
@@ -14,9 +11,6 @@ from talkingmachines.presets import Preset
 
 _CACHED = torch.bfloat16.itemsize
 """Bytes of a cached key or value at least."""
-
-_M_ARENA_MAX = -8
-"""What glibc's mallopt calls the greatest number of arenas."""
 
 
 def memory_needed(spec: Preset, shape: tuple[int, int], fp8: bool, kept: torch.dtype = torch.bfloat16) -> int:
@@ -66,13 +60,3 @@ def free_memory(device: torch.device) -> int | None:
     limit = Path("/sys/fs/cgroup/memory.max")
     allowed = limit.read_text().strip() if limit.exists() else "max"
     return free if allowed == "max" else min(free, int(allowed))
-
-
-def share_arenas() -> None:
-    """Threads share as many of glibc's arenas as there are cores, instead of up to eight times as many; for servers.
-
-    What one thread frees no thread of another arena can use, and the many threads of calls come to hold all of them.
-    To be called before there are many. Nothing happens where there is no glibc.
-    """
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, max(2, os.cpu_count() or 1))

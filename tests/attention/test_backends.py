@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from talkingmachines.attention import backends
 from talkingmachines.attention.attention import attention, fused, products
 from talkingmachines.attention.backends import (
     LIMITS,
@@ -80,6 +81,9 @@ def test_what_it_is_not_made_for_goes_to_the_plain_one() -> None:
     assert torch.equal(chosen(*half), fused(*half))
 
 
-def test_on_a_processor_as_before() -> None:
+@pytest.mark.parametrize(("has", "first"), [(["avx512_bf16"], "products"), (["avx512_bf16", "amx_bf16"], "sdpa")])
+def test_on_a_processor_by_what_it_multiplies(has: list[str], first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "bf16_instructions", lambda: has)
     assert [backend.name for backend in present_backends(CPU, torch.float32)] == ["sdpa", "products"]
-    assert [backend.name for backend in present_backends(CPU, torch.bfloat16)] == ["products", "sdpa"]
+    assert {backend.name for backend in present_backends(CPU, torch.bfloat16)} == {"sdpa", "products"}
+    assert present_backends(CPU, torch.bfloat16)[0].name == first

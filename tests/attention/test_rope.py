@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from talkingmachines.attention.rope import axis_widths, rope_table, rotate
+from talkingmachines.attention.rope import axis_widths, rope_table, rotate, rotate_complex, rotate_real
 from talkingmachines.errors import ConfigError
 
 
@@ -28,8 +28,9 @@ def complex_rotation(x_BLNK: Tensor, frames: list[int], height: int, width: int)
 def test_equals_complex_numbers(K: int, frames: list[int]) -> None:
     assert sum(axis_widths(K)) == K
     x = torch.randn(2, len(frames) * 6, 2, K, generator=torch.Generator().manual_seed(K))
-    out = rotate(x, rope_table(K, frames, 2, 3))
-    torch.testing.assert_close(out, complex_rotation(x, frames, 2, 3), atol=2e-5, rtol=1e-5)
+    wanted = complex_rotation(x, frames, 2, 3)
+    for turn in (rotate, rotate_real, rotate_complex):
+        torch.testing.assert_close(turn(x, rope_table(K, frames, 2, 3)), wanted, atol=2e-5, rtol=1e-5)
 
 
 def test_split_is_that_of_wan() -> None:

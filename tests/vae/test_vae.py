@@ -3,7 +3,7 @@ import torch
 
 from talkingmachines.errors import ConfigError
 from talkingmachines.vae.config import VAEConfig
-from talkingmachines.vae.model import CausalVAE, from_patches, to_patches
+from talkingmachines.vae.model import CausalVAE, to_patches, to_pictures
 from talkingmachines.vae.pca import start_from_pca
 
 
@@ -16,6 +16,11 @@ def random_vae(seed: int = 0) -> CausalVAE:
     vae.latent_mean.normal_()
     vae.latent_std.uniform_(0.5, 2.0)
     return vae
+
+
+def clips(pictures: torch.Tensor, count: int) -> torch.Tensor:
+    """Video frames [B * T, 3, H, W], clip after clip -> [B, 3, T, H, W], B = `count`."""
+    return pictures.unflatten(0, (count, -1)).movedim(1, 2)
 
 
 @pytest.mark.parametrize("frames", [1, 5, 9, 21])
@@ -74,7 +79,7 @@ def test_encode_is_causal_and_first_frame_is_alone() -> None:
 def test_patches_round_trip() -> None:
     video = torch.randn(2, 3, 8, 16, 24)
     for size in (4, 8):
-        assert torch.equal(from_patches(to_patches(video, size), size, 2), video)
+        assert torch.equal(clips(to_pictures(to_patches(video, size), size), 2), video)
 
 
 def test_pca_start_is_the_best_linear_code() -> None:
@@ -82,7 +87,7 @@ def test_pca_start_is_the_best_linear_code() -> None:
     torch.manual_seed(0)
     vae = CausalVAE(VAEConfig(4, 8, (8, 8), (1, 1), (8, 8), (1, 1)))
     basis = torch.randn(4, 12 * 64)
-    video = from_patches((torch.randn(2 * 8, 3, 2, 4) @ basis + 0.3).movedim(-1, 1), 8, frames=8)
+    video = clips(to_pictures((torch.randn(2 * 8, 3, 2, 4) @ basis + 0.3).movedim(-1, 1), 8), 2)
     start_from_pca(vae, video)
     latents = vae.encoder(video)
     rebuilt, _ = vae.decoder(latents, None)

@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from talkingmachines.attention.attention import attention, fused, products
 from talkingmachines.errors import ConfigError
+from talkingmachines.precision import bf16_instructions
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,9 @@ def present_backends(device: torch.device, dtype: torch.dtype) -> list[Backend]:
     """What can be tried on a device, the fastest first."""
     plain = [Backend("sdpa", fused), Backend("products", products)]
     if device.type == "cpu":
-        return plain[::-1] if dtype == torch.bfloat16 else plain
+        # torch's fused kernel multiplies bfloat16 by AMX alone: in half the time of plain products, and else in twice.
+        slow = dtype == torch.bfloat16 and "amx_bf16" not in bf16_instructions()
+        return plain[::-1] if slow else plain
     if device.type != "cuda" or dtype == torch.float32:
         return plain
     hopper = torch.cuda.get_device_capability(device)[0] == 9

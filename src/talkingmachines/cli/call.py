@@ -69,13 +69,11 @@ def call(
     with _packages():
         from talkingmachines.conversation.options import CallOptions
         from talkingmachines.conversation.persona import load_persona
-        from talkingmachines.memory import share_arenas
         from talkingmachines.server.config import ServerConfig
         from talkingmachines.server.logs import set_up_logging
         from talkingmachines.server.recordings import make_folder
         from talkingmachines.server.serve import bind, serve
     set_up_logging(log_json)
-    share_arenas()
     # What can be wrong is said before the models are read.
     box = read_face_box(face_box)
     talk = CallOptions(load_persona(persona), voice.value, _key(voice), llm_url, llm_model)

@@ -35,12 +35,10 @@ def livekit(
 ) -> None:
     """Take calls from a LiveKit server: LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET say which."""
     from talkingmachines.media.image import read_image
-    from talkingmachines.memory import share_arenas
     from talkingmachines.server.logs import set_up_logging
     from talkingmachines.server.pictures import LOOKS, bundled_picture
 
     set_up_logging(log_json)
-    share_arenas()
     try:
         from talkingmachines.conversation.livekit_worker import AvatarWorker
     except ModuleNotFoundError as error:

@@ -18,6 +18,7 @@ from talkingmachines.cli.generate import demo, generate
 from talkingmachines.cli.livekit import livekit
 from talkingmachines.cli.train import train
 from talkingmachines.errors import TalkingMachinesError
+from talkingmachines.malloc import tune_malloc
 from talkingmachines.media.files import reason
 
 UsageError: Any = typer.BadParameter.__mro__[1]
@@ -27,6 +28,7 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code: 0, 2 for what a user can mend, 130 when interrupted."""
     arguments = sys.argv[1:] if argv is None else argv
+    tune_malloc()
     try:
         result = build_app()(args=arguments or ["--help"], prog_name="talkingmachines", standalone_mode=False)
     except (TalkingMachinesError, UsageError) as error:

@@ -13,7 +13,7 @@ from talkingmachines.attention.rope import RopeTable, rotate
 from talkingmachines.dit.audio import AudioCrossAttention
 from talkingmachines.dit.conditioning import KeyValue
 from talkingmachines.dit.config import DiTConfig
-from talkingmachines.dit.layers import LayerNorm, RMSNorm, compute_dtype, modulate
+from talkingmachines.dit.layers import FeedForward, LayerNorm, RMSNorm, compute_dtype, modulate
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Unturned queries, keys and values, each [B, L, N, K], to what the queries see, [B, L, N, K]."""
@@ -91,9 +91,7 @@ class DiTBlock(nn.Module):
             self.norm_x = LayerNorm(width, eps)
             self.audio_cross_attn = AudioCrossAttention(config, config.audio)
         self.norm2 = LayerNorm(width, eps, elementwise_affine=False)
-        self.ffn = nn.Sequential(
-            nn.Linear(width, config.ffn_width), nn.GELU("tanh"), nn.Linear(config.ffn_width, width)
-        )
+        self.ffn = FeedForward(width, config.ffn_width)
         self.modulation = nn.Parameter(torch.randn(1, 6, width) / width**0.5)
 
     def forward(

@@ -42,9 +42,8 @@ def turned(
     k_seen, v_seen: of the earlier chunks [B, S - L, N, K]; rope: of all S positions, whose last are the chunk's.
     """
     tokens, dtype = q_BLNK.shape[1], v_BLNK.dtype
-    own = RopeTable(rope.cos_LK[-tokens:], rope.sin_LK[-tokens:])
     keys = rotate(torch.cat([k_seen.to(k_BLNK.dtype), k_BLNK], 1), rope).to(dtype)
-    return rotate(q_BLNK, own).to(dtype), keys, torch.cat([v_seen.to(dtype), v_BLNK], 1)
+    return rotate(q_BLNK, rope.last(tokens)).to(dtype), keys, torch.cat([v_seen.to(dtype), v_BLNK], 1)
 
 
 @dataclass(frozen=True)

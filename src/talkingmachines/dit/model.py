@@ -27,6 +27,8 @@ from talkingmachines.dit.conditioning import (
 from talkingmachines.dit.config import DiTConfig, ImageConfig
 from talkingmachines.dit.layers import LayerNorm, compute_dtype, modulate
 from talkingmachines.dit.refiner import Refiner
+from talkingmachines.patches import permute_runs
+from talkingmachines.precision import multiply_in
 
 SILENT = (
     "head.head.weight",
@@ -138,6 +140,10 @@ class DiT(nn.Module):
         for module in self.modules():
             if isinstance(module, CrossAttention | AudioCrossAttention):
                 module.attention = chosen
+
+    def multiply_in(self, dtype: torch.dtype) -> None:
+        """See precision.multiply_in."""
+        multiply_in(self, dtype, self.time_embedding, self.time_projection)
 
     def _layers(self) -> list[DiTBlock]:
         return list(self.blocks)  # type: ignore[arg-type]
@@ -267,6 +273,7 @@ class DiT(nn.Module):
         pixels = torch.cat([x, cond.mask.to(x.dtype), *(latents.to(x.dtype) for latents in given)], 1)
         # The convolution does not overlap, so it is a linear layer on patches, which is faster.
         p, q = self.config.patch[1:]
-        patches = rearrange(pixels, "b c f (h p) (w q) -> b (f h w) (c p q)", p=p, q=q)
+        cells = pixels.unflatten(4, (-1, q)).unflatten(3, (-1, p))
+        patches = permute_runs(cells, 0, 2, 3, 5, 1, 4).flatten(4).flatten(1, 3)
         embedding = self.patch_embedding
         return nn.functional.linear(patches, embedding.weight.flatten(1), embedding.bias).to(x.dtype)

@@ -27,8 +27,10 @@ class ResidualConv(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = torch.rsqrt(x.float().square().mean(1, keepdim=True) + 1e-6)
-        normed = x * (scale * self.norm).to(x.dtype)
+        cells = x.movedim(1, -1)
+        normed = (
+            F.rms_norm(cells.float(), self.norm.shape[:1], self.norm.flatten().float(), 1e-6).to(x.dtype).movedim(-1, 1)
+        )
         return x + self.conv2(F.silu(self.conv1(F.silu(normed))))
 
 

@@ -6,13 +6,12 @@ Siarohin et al. 2019). Latents cannot be moved by less than a cell, so they are 
 B batch, F latent frames, H W latent rows and columns, S points of the grid in a cell, each way.
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from talkingmachines.audio.alignment import FRAMES_PER_LATENT
 from talkingmachines.dit.layers import compute_dtype
 from talkingmachines.moving import move
-from talkingmachines.patches import convolve_patches
+from talkingmachines.patches import convolve_patches, from_patches
 
 
 class Warp(nn.Module):
@@ -30,6 +29,6 @@ class Warp(nn.Module):
         flow: [B * F, 2 * FRAMES_PER_LATENT, H, W], for each video frame of a latent frame how far to the right and how
         far below, in points of the grid. Where it is 0, nothing changes.
         """
-        still = F.pixel_shuffle(self.open(latents), self.fine)
+        still = from_patches(self.open(latents).movedim(1, -1), self.fine)
         change = move(still, flow, self.fine).sub_(still.float()[:, :, None])
         return convolve_patches(change.flatten(1, 2).to(compute_dtype(latents)), self.close.weight)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from talkingmachines.moving import move
-from talkingmachines.patches import convolve_patches
+from talkingmachines.patches import convolve_patches, from_patches
 from talkingmachines.vae.config import TEMPORAL_STRIDE, VAEConfig
 from talkingmachines.vae.layers import ShiftedStack
 
@@ -33,17 +33,9 @@ def to_patches(video: Tensor, size: int) -> Tensor:
     return rearrange(video, "B C (F t) (H p) (W q) -> (B F) (t C p q) H W", t=TEMPORAL_STRIDE, p=size, q=size)
 
 
-def from_patches(patches: Tensor, size: int, frames: int) -> Tensor:
-    """Inverse of `to_patches`, for F = `frames`."""
-    return rearrange(
-        patches,
-        "(B F) (t C p q) H W -> B C (F t) (H p) (W q)",
-        F=frames,
-        t=TEMPORAL_STRIDE,
-        p=size,
-        q=size,
-        C=3,
-    )
+def to_pictures(patches: Tensor, size: int) -> Tensor:
+    """Inverse of `to_patches`, but for the order: video frames [B*4F, 3, H, W]."""
+    return from_patches(patches.movedim(1, -1), size).unflatten(1, (TEMPORAL_STRIDE, 3)).flatten(0, 1)
 
 
 def per_channel(values: Tensor) -> Tensor:
@@ -106,17 +98,11 @@ class Decoder(nn.Module):
         h, coarse = self.coarse(self.coarse_in(z), frames, state.coarse if state else None)
         h, fine = self.fine(F.pixel_shuffle(self.up(h), 2), frames, state.fine if state else None)
         h = F.silu(h)
-        drawn = from_patches(self.linear(z), PATCH, frames).add_(from_patches(self.out(h), HALF, frames))
-        return self._moved(drawn, self.flow(h)), DecoderState(coarse, fine)
-
-    def _moved(self, drawn: Tensor, flow: Tensor) -> Tensor:
-        """drawn [B, 3, 4F, H, W], each place of each frame taken from as far to the right and below as flow says.
-
-        flow: [B * F, 2 * 4, H / 4, W / 4], in pixels.
-        """
-        frames = drawn.movedim(2, 1).flatten(0, 1)
-        moved = move(frames, flow.unflatten(1, (TEMPORAL_STRIDE, 2)).flatten(0, 1), HALF)
-        return moved.squeeze(2).unflatten(0, (len(drawn), -1)).movedim(1, 2)
+        drawn = to_pictures(self.linear(z), PATCH).add_(to_pictures(self.out(h), HALF))
+        # Each place of each video frame is taken from as many pixels to the right and below as the flow says.
+        flow = self.flow(h).unflatten(1, (TEMPORAL_STRIDE, 2)).flatten(0, 1)
+        moved = move(drawn, flow, HALF).squeeze(2)
+        return moved.unflatten(0, (len(latents), -1)).movedim(1, 2), DecoderState(coarse, fine)
 
 
 class CausalVAE(nn.Module):
