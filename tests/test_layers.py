@@ -15,7 +15,7 @@ LAYERS = [
     {"flow"},
     {"training", "streaming"},
     {"placement"},
-    {"presets", "memory", "weights", "checkpoints", "avatar", "teacher"},
+    {"presets", "memory", "weights", "checkpoints", "avatar", "apart", "teacher"},
     {"data", "evaluation", "conversation"},
     {"server"},
     {"cli"},

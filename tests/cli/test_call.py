@@ -2,6 +2,7 @@ import json
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -28,14 +29,15 @@ def _served(monkeypatch):
         served["app"] = app
         ready()
 
-    def load(name, **options):
-        served["loaded"] = name, options
-        height, width = options["shape"] or (64, 64)
-        spec = replace(pocket(), finds_face=name == "weights")
-        return SimpleNamespace(shape=(height, width), chunk_frames=12, preset=spec)
+    def load(options, *, begin):
+        served["loaded"] = options
+        begin()
+        shape, spec = options["shape"] or (64, 64), replace(pocket(), finds_face=options["name_or_path"] == "weights")
+        parts = {"chunk_frames": 12, "window": 4, "check_box": spec.check_box, "needed": nullcontext}
+        return SimpleNamespace(shape=shape, **parts)
 
     monkeypatch.setattr(serve_module, "serve", serve)
-    monkeypatch.setattr("talkingmachines.avatar.load", load)
+    monkeypatch.setattr("talkingmachines.apart.ApartAvatar", load)
     monkeypatch.setattr(call_module, "_prepare", lambda options: None)
     for name in ("OPENAI_API_KEY", "GOOGLE_API_KEY", call_module.ICE_SERVERS):
         monkeypatch.delenv(name, raising=False)
@@ -90,9 +92,15 @@ def test_every_option_reaches_the_avatar_and_its_calls(served, monkeypatch):
     options = ["--preset", "weights", "--size", "448x576", "--encoders", "a/b", "--speech-encoder", "c", "--fp8"]
     options += ["--prompt", "a man talks", "--tiny-decoder", "taew2_1.pth", "--compile", "--device", "cuda:1"]
     assert main(["call", "--port", "0", "--max-calls", "1", "--face-box", "0,0.25,0.5,1", *options]) == 0
-    loaded = {"device": "cuda:1", "dtype": None, "shape": (576, 448), "encoders": "a/b", "speech_encoder": "c"}
+    loaded = {
+        "name_or_path": "weights",
+        "device": "cuda:1",
+        "shape": (576, 448),
+        "encoders": "a/b",
+        "speech_encoder": "c",
+    }
     loaded |= {"prompt": "a man talks", "tiny_decoder": "taew2_1.pth", "fp8": True, "compile": True}
-    assert served["loaded"] == ("weights", loaded)
+    assert served["loaded"] == loaded
     assert calls == [(12, (0, 0.25, 0.5, 1))]
     with TestClient(served["app"], base_url="http://localhost") as client:
         assert client.get("/api/config").json()["aspect"] == 448 / 576

@@ -1,5 +1,6 @@
 import asyncio
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -35,9 +36,9 @@ def _workers(monkeypatch):
             if self.failure:
                 raise self.failure
 
-    avatar = SimpleNamespace(preset=SimpleNamespace(chunk=SimpleNamespace(window=2, frames=3)))
+    avatar = SimpleNamespace(window=2, needed=nullcontext)
     monkeypatch.setattr("talkingmachines.conversation.livekit_worker.AvatarWorker", Worker)
-    monkeypatch.setattr("talkingmachines.avatar.load", lambda name, **options: avatar)
+    monkeypatch.setattr("talkingmachines.apart.ApartAvatar", lambda options, *, begin: avatar)
     return SimpleNamespace(all=workers, kind=Worker, avatar=avatar)
 
 

@@ -74,8 +74,10 @@ def write_questions(path: Path, minutes: float) -> None:
 
 
 def megabytes(pid: int) -> float:
+    """Of a process and of those that it has begun."""
+    began = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * 4096 / 1e6
+    return pages * 4096 / 1e6 + sum(map(megabytes, map(int, began)))
 
 
 @pytest.mark.timeout(2400)

@@ -116,9 +116,6 @@ class FakeSession:
     def __init__(self, clock, spent):
         self._clock, self._spent = clock, spent
 
-    def push_audio(self, pcm, coming=None):
-        return self.decode(self.denoise(pcm, coming))
-
     def denoise(self, pcm, coming):
         return pcm
 
@@ -128,12 +125,6 @@ class FakeSession:
 
     def close(self):
         pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
 
 
 class FakeModel:

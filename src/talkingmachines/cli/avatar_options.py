@@ -13,6 +13,7 @@ from talkingmachines.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
+    from talkingmachines.apart import ApartAvatar
     from talkingmachines.avatar import Avatar
     from talkingmachines.media.face import Box
 
@@ -76,18 +77,26 @@ class AvatarOptions:
         """Raises as avatar.load."""
         from talkingmachines import avatar
 
-        return avatar.load(
-            self.preset,
-            device=device,
-            dtype=dtype,
-            shape=self.shape,
-            encoders=self.encoders,
-            speech_encoder=self.speech_encoder,
-            prompt=self.prompt,
-            tiny_decoder=self.tiny_decoder,
-            fp8=self.fp8,
-            compile=self.compile,
-        )
+        return avatar.load(**self._of_load(device), dtype=dtype)
+
+    def load_apart(self, device: str, begin: Callable[[], None]) -> "ApartAvatar":
+        """For calls: in a process of its own, see there. Raises as avatar.load."""
+        from talkingmachines.apart import ApartAvatar
+
+        return ApartAvatar(self._of_load(device), begin=begin)
+
+    def _of_load(self, device: str) -> dict[str, Any]:
+        return {
+            "name_or_path": self.preset,
+            "device": device,
+            "shape": self.shape,
+            "encoders": self.encoders,
+            "speech_encoder": self.speech_encoder,
+            "prompt": self.prompt,
+            "tiny_decoder": self.tiny_decoder,
+            "fp8": self.fp8,
+            "compile": self.compile,
+        }
 
 
 def takes_avatar_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,10 +87,9 @@ def call(
         from talkingmachines.server.live import live_call
         from talkingmachines.server.webrtc import WebRTCSignalling
     with listener, Console(stderr=True).status(f"loading {options.preset}") as status:
-        avatar = options.load(device)
-        _leave_a_core()
+        avatar = options.load_apart(device, partial(set_up_logging, log_json))
         if box is not None:
-            avatar.preset.check_box(box)
+            avatar.check_box(box)
         if max_calls is None:
             status.update("measuring how many calls fit")
             config = replace(config, max_calls=measured_calls(avatar))
@@ -106,7 +106,8 @@ def call(
         )
         status.stop()
         more = ELSEWHERE if config.is_everywhere and not public_url else ""
-        serve(app, listener, lambda: print(f"\n  {config.link}\n{more}", flush=True))
+        with avatar.needed():
+            serve(app, listener, lambda: print(f"\n  {config.link}\n{more}", flush=True))
 
 
 @contextlib.contextmanager
@@ -118,13 +119,6 @@ def _packages() -> Iterator[None]:
         raise MissingPackageError(
             f"a call needs the package {error.name}; run: pip install 'talkingmachines[call]'"
         ) from error
-
-
-def _leave_a_core() -> None:
-    """For hearing, thinking, speaking and the browser. Pictures made on all cores wait for the one that is taken."""
-    import torch
-
-    torch.set_num_threads(max(1, torch.get_num_threads() - 1))
 
 
 def _prepare(options: "CallOptions") -> None:

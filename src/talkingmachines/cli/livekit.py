@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -49,13 +50,14 @@ def livekit(
         raise ConfigError(f"which LiveKit server? Set the environment variables {', '.join(missing)}")
     picture = read_image(image) if image else bundled_picture(LOOKS[0])
     with Console(stderr=True).status(f"loading {options.preset}") as status:
-        avatar = options.load(device)
+        avatar = options.load_apart(device, partial(set_up_logging, log_json))
         if max_calls is None:
             status.update("measuring how many calls fit")
             max_calls = measured_calls(avatar)
     worker = AvatarWorker(avatar, picture, max_calls, name, host, port)
     try:
-        asyncio.run(worker.run())
+        with avatar.needed():
+            asyncio.run(worker.run())
     except OSError as error:
         raise ConfigError(
             f"cannot listen on {host} port {port} ({reason(error)}); choose others with --host and --port"

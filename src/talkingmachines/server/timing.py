@@ -2,13 +2,12 @@
 
 import time
 from collections import deque
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from talkingmachines.media.face import Box
-from talkingmachines.streaming.pacing import LiveCall
-from talkingmachines.streaming.session import Latents, Session
+from talkingmachines.streaming.pacing import LiveCall, LiveSession
 from talkingmachines.types import VideoFrame
 
 KEPT = 256
@@ -20,7 +19,7 @@ class Model(Protocol):
     @property
     def shape(self) -> tuple[int, int]: ...
 
-    def session(self, image: np.ndarray, seed: int = 0, *, face_box: Box | None = None) -> Session: ...
+    def session(self, image: np.ndarray, seed: int = 0, *, face_box: Box | None = None) -> LiveSession: ...
 
 
 class ChunkTimes:
@@ -38,7 +37,7 @@ class ChunkTimes:
 class TimedSession:
     """A session for a LiveCall that notes how long each of its chunks took, from its sound to its pictures."""
 
-    def __init__(self, session: Session, times: ChunkTimes) -> None:
+    def __init__(self, session: LiveSession, times: ChunkTimes) -> None:
         self._session, self._times = session, times
         self._begun: deque[float] = deque()
 
@@ -50,11 +49,11 @@ class TimedSession:
     def samples_ahead(self) -> int:
         return self._session.samples_ahead
 
-    def denoise(self, pcm: np.ndarray, coming: np.ndarray) -> Latents:
+    def denoise(self, pcm: np.ndarray, coming: np.ndarray) -> Any:
         self._begun.append(time.perf_counter())
         return self._session.denoise(pcm, coming)
 
-    def decode(self, latents: Latents) -> list[VideoFrame]:
+    def decode(self, latents: Any) -> list[VideoFrame]:
         frames = self._session.decode(latents)
         self._times.add(time.perf_counter() - self._begun.popleft())
         return frames

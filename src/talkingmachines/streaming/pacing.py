@@ -3,20 +3,19 @@
 import threading
 from collections.abc import Iterator
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from talkingmachines.audio.samples import check_samples
 from talkingmachines.errors import SessionError
 from talkingmachines.streaming.clock import Clock, MonotonicClock
-from talkingmachines.streaming.session import Latents
 from talkingmachines.streaming.slots import LiveCounts, LiveFrame, Make, Pacer
 from talkingmachines.types import SAMPLES_PER_FRAME, VideoFrame
 
 
 class LiveSession(Protocol):
-    """What is needed of a Session."""
+    """What is needed of a Session. Its latents are its own affair."""
 
     @property
     def samples_wanted(self) -> int: ...
@@ -24,9 +23,9 @@ class LiveSession(Protocol):
     @property
     def samples_ahead(self) -> int: ...
 
-    def denoise(self, pcm: np.ndarray, coming: np.ndarray) -> Latents: ...
+    def denoise(self, pcm: np.ndarray, coming: np.ndarray) -> Any: ...
 
-    def decode(self, latents: Latents) -> list[VideoFrame]: ...
+    def decode(self, latents: Any) -> list[VideoFrame]: ...
 
     def interrupt(self) -> None: ...
 
@@ -49,7 +48,7 @@ class LiveCall:
         self._changed = threading.Condition()
         self._stages: list[threading.Thread] = []
         self._taken = False
-        self._denoised: SimpleQueue[Latents | BaseException | None] = SimpleQueue()
+        self._denoised: SimpleQueue[Any] = SimpleQueue()  # latents; an exception, None: the end
         self._closed = False
         self._failure: BaseException | None = None
 
