@@ -38,8 +38,7 @@ def _weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(name="apart", scope="module")
 def _apart(weights: Path) -> Iterator[ApartAvatar]:
-    options = {"name_or_path": str(weights), "device": "cpu"}
-    made = ApartAvatar(options, begin=partial(Path.touch, weights / "begun"), yields=False)
+    made = ApartAvatar(str(weights), device="cpu", begin=partial(Path.touch, weights / "begun"), yields=False)
     assert (weights / "begun").exists()
     yield made
     made.close()
@@ -92,7 +91,7 @@ def test_a_live_call_plays(apart: ApartAvatar) -> None:
 
 def test_errors_come_back_as_what_they_are(apart: ApartAvatar) -> None:
     with pytest.raises(ConfigError, match="'nowhere' is neither a preset"):
-        ApartAvatar({"name_or_path": "nowhere"})
+        ApartAvatar("nowhere")
     with pytest.raises(ConfigError, match="leave the face box out"):
         apart.check_box((0, 0, 0.5, 0.5))
     with pytest.raises(MediaError, match="picture"):
@@ -106,7 +105,7 @@ def test_errors_come_back_as_what_they_are(apart: ApartAvatar) -> None:
 
 
 def test_a_process_that_is_killed_interrupts_who_needs_it(weights: Path) -> None:
-    lost = ApartAvatar({"name_or_path": str(weights), "device": "cpu"})
+    lost = ApartAvatar(str(weights), device="cpu")
     session = lost.session(IMAGE)
     with pytest.raises(SessionError, match=r"has ended \(-9\)"), lost.needed():
         os.kill(lost.pid, signal.SIGKILL)
@@ -122,7 +121,7 @@ def test_a_process_that_is_killed_interrupts_who_needs_it(weights: Path) -> None
 _LEAVES = """
 import os, signal, sys
 from talkingmachines.apart import ApartAvatar
-avatar = ApartAvatar({"name_or_path": sys.argv[1], "device": "cpu"})
+avatar = ApartAvatar(sys.argv[1], device="cpu")
 print(avatar.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -38,15 +38,21 @@ class ApartAvatar:
     """An Avatar that is loaded and works in a process of its own, for live calls. That process ends with this one, and
     this one need not read torch.
 
-    options: those of avatar.load. begin: is called there before anything else, as to set up logging; a function of a
-    module, perhaps partial. yields: whether the models leave a core to this process, and go behind it where there is
-    none: who waits for an answer waits for what hears, thinks and speaks. window: in chunks, see ChunkConfig.
+    name_or_path, options: as of avatar.load. begin: is called there before anything else, as to set up logging; a
+    function of a module, perhaps partial. yields: whether the models leave a core to this process, and go behind it
+    where there is none: who waits for an answer waits for what hears, thinks and speaks. window: in chunks, see
+    ChunkConfig.
 
     Raises what avatar.load raises.
     """
 
     def __init__(
-        self, options: dict[str, Any], *, begin: Callable[[], None] | None = None, yields: bool = True
+        self,
+        name_or_path: str = "pocket",
+        *,
+        begin: Callable[[], None] | None = None,
+        yields: bool = True,
+        **options: Any,
     ) -> None:
         key = secrets.token_bytes(32)
         serve = _SERVE.format(_NICE if yields else 0)
@@ -65,7 +71,9 @@ class ApartAvatar:
         self.shape: tuple[int, int]
         self.chunk_frames: int
         self.window: int
-        self.shape, self.chunk_frames, self.window = self._ask(self._host, "load", options, begin, yields)
+        self.shape, self.chunk_frames, self.window = self._ask(
+            self._host, "load", {"name_or_path": name_or_path, **options}, begin, yields
+        )
 
     @property
     def pid(self) -> int:

@@ -29,7 +29,7 @@ def _served(monkeypatch):
         served["app"] = app
         ready()
 
-    def load(options, *, begin):
+    def load(*, begin, **options):
         served["loaded"] = options
         begin()
         shape, spec = options["shape"] or (64, 64), replace(pocket(), finds_face=options["name_or_path"] == "weights")

@@ -38,7 +38,7 @@ def _workers(monkeypatch):
 
     avatar = SimpleNamespace(window=2, needed=nullcontext)
     monkeypatch.setattr("talkingmachines.conversation.livekit_worker.AvatarWorker", Worker)
-    monkeypatch.setattr("talkingmachines.apart.ApartAvatar", lambda options, *, begin: avatar)
+    monkeypatch.setattr("talkingmachines.apart.ApartAvatar", lambda **options: avatar)
     return SimpleNamespace(all=workers, kind=Worker, avatar=avatar)
 
 

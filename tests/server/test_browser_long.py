@@ -74,10 +74,11 @@ def write_questions(path: Path, minutes: float) -> None:
 
 
 def megabytes(pid: int) -> float:
-    """Of a process and of those that it has begun."""
+    """Of a process and of those that it has begun; what they share is counted once."""
     began = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * 4096 / 1e6 + sum(map(megabytes, map(int, began)))
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return kilobytes * 1024 / 1e6 + sum(map(megabytes, map(int, began)))
 
 
 @pytest.mark.timeout(2400)

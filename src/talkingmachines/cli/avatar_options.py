@@ -77,13 +77,14 @@ class AvatarOptions:
         """Raises as avatar.load."""
         from talkingmachines import avatar
 
-        return avatar.load(**self._of_load(device), dtype=dtype)
+        options = self._of_load(device)
+        return avatar.load(options.pop("name_or_path"), dtype=dtype, **options)
 
     def load_apart(self, device: str, begin: Callable[[], None]) -> "ApartAvatar":
         """For calls: in a process of its own, see there. Raises as avatar.load."""
         from talkingmachines.apart import ApartAvatar
 
-        return ApartAvatar(self._of_load(device), begin=begin)
+        return ApartAvatar(begin=begin, **self._of_load(device))
 
     def _of_load(self, device: str) -> dict[str, Any]:
         return {
