@@ -204,6 +204,8 @@ def load(
     Raises ConfigError for an unknown name and for settings that cannot work here, CheckpointError for weights that are
     missing, damaged or foreign, MissingPackageError.
     """
+    if dtype not in (None, torch.bfloat16, torch.float32):
+        raise ConfigError(f"dtype is torch.bfloat16 or torch.float32, or left out, got {dtype!r}")
     folder, place = weights_folder(name_or_path), choose_device(device)
     spec = read_preset(folder, "student")
     check_shape(spec, shape or (spec.size, spec.size))
