@@ -150,7 +150,7 @@ def test_load_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="neither a preset"):
         load("no-such-preset")
     for unknown in ("float32", torch.float16):
-        with pytest.raises(ConfigError, match="dtype is torch.bfloat16 or torch.float32"):
+        with pytest.raises(ConfigError, match=r"dtype is torch\.bfloat16 or torch\.float32"):
             load("pocket", dtype=unknown)  # type: ignore[arg-type]
     with pytest.raises(CheckpointError, match="no student weights"):
         load(str(tmp_path))
