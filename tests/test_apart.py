@@ -96,6 +96,8 @@ def test_errors_come_back_as_what_they_are(apart: ApartAvatar) -> None:
         apart.check_box((0, 0, 0.5, 0.5))
     with pytest.raises(MediaError, match="picture"):
         apart.session(IMAGE[0])
+    with pytest.raises(FileNotFoundError, match="nothing_here"):
+        ApartAvatar("nowhere", begin=partial(os.stat, "nothing_here"))
     session = apart.session(IMAGE)
     with pytest.raises(MediaError, match="NaN"):
         session.denoise(np.full(session.samples_wanted, np.nan, np.float32), NOTHING)

@@ -30,6 +30,9 @@ _SERVE = "from talkingmachines.apart import serve; serve({})"
 _NICE = 5
 """A third of the weight of other processes, where two want the same core."""
 
+_GONE = 1.0
+"""Seconds after its last word in which it is seen that the process has ended."""
+
 _ENDING = 5.0
 """Seconds that the process may take to end by itself."""
 
@@ -71,9 +74,13 @@ class ApartAvatar:
         self.shape: tuple[int, int]
         self.chunk_frames: int
         self.window: int
-        self.shape, self.chunk_frames, self.window = self._ask(
-            self._host, "load", {"name_or_path": name_or_path, **options}, begin, yields
-        )
+        try:
+            self.shape, self.chunk_frames, self.window = self._ask(
+                self._host, "load", {"name_or_path": name_or_path, **options}, begin, yields
+            )
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def pid(self) -> int:
@@ -121,8 +128,12 @@ class ApartAvatar:
     def _ask(self, asked: BaseProxy, method: str, *arguments: Any) -> Any:
         try:
             return asked._callmethod(method, arguments)
-        except (EOFError, ConnectionError, FileNotFoundError) as error:
-            raise SessionError("the process of the models has ended; begin anew") from error
+        except (EOFError, OSError) as error:
+            # Of the line to the process, or an error of the models that is of the same kind, as of a hub out of reach.
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_GONE)
+                raise SessionError("the process of the models has ended; begin anew") from error
+            raise
 
 
 class ApartSession:

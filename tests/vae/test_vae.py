@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from talkingmachines.errors import ConfigError
+from talkingmachines.patches import to_patches
 from talkingmachines.vae.config import VAEConfig
-from talkingmachines.vae.model import CausalVAE, to_patches, to_pictures
+from talkingmachines.vae.model import CausalVAE, stack_frames, to_pictures
 from talkingmachines.vae.pca import start_from_pca
 
 
@@ -79,7 +80,7 @@ def test_encode_is_causal_and_first_frame_is_alone() -> None:
 def test_patches_round_trip() -> None:
     video = torch.randn(2, 3, 8, 16, 24)
     for size in (4, 8):
-        assert torch.equal(clips(to_pictures(to_patches(video, size), size), 2), video)
+        assert torch.equal(clips(to_pictures(to_patches(stack_frames(video), size).movedim(-1, 1), size), 2), video)
 
 
 def test_pca_start_is_the_best_linear_code() -> None:

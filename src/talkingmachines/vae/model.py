@@ -28,13 +28,13 @@ class DecoderState:
     fine: tuple[Tensor, ...]
 
 
-def to_patches(video: Tensor, size: int) -> Tensor:
-    """[B, 3, 4F, H, W] -> [B*F, 4*3*size*size, H/size, W/size]"""
-    return rearrange(video, "B C (F t) (H p) (W q) -> (B F) (t C p q) H W", t=TEMPORAL_STRIDE, p=size, q=size)
+def stack_frames(video: Tensor) -> Tensor:
+    """[B, 3, 4F, H, W] -> [B*F, 4*3, H, W]"""
+    return rearrange(video, "B C (F t) H W -> (B F) (t C) H W", t=TEMPORAL_STRIDE)
 
 
 def to_pictures(patches: Tensor, size: int) -> Tensor:
-    """Inverse of `to_patches`, but for the order: video frames [B*4F, 3, H, W]."""
+    """Patches [B*F, 4*3*size*size, H/size, W/size] of `stack_frames` -> its video frames [B*4F, 3, H, W]."""
     return from_patches(patches.movedim(1, -1), size).unflatten(1, (TEMPORAL_STRIDE, 3)).flatten(0, 1)
 
 
@@ -64,7 +64,7 @@ class Encoder(nn.Module):
         dtype = (
             torch.get_autocast_dtype(video.device.type) if torch.is_autocast_enabled(video.device.type) else video.dtype
         )
-        stacked = rearrange(video.to(dtype), "B C (F t) H W -> (B F) (t C) H W", t=TEMPORAL_STRIDE)
+        stacked = stack_frames(video.to(dtype))
         weight = self.linear.weight.unflatten(1, (-1, PATCH, PATCH)).flatten(3)
         linear = convolve_patches(stacked, weight, self.linear.bias)
         h = self.fine_in(F.pixel_unshuffle(stacked, HALF).contiguous(memory_format=torch.channels_last))

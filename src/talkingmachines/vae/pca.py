@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from talkingmachines.vae.model import PATCH, CausalVAE, to_patches
+from talkingmachines.patches import to_patches
+from talkingmachines.vae.model import PATCH, CausalVAE, stack_frames
 
 
 @torch.no_grad()
@@ -13,7 +14,7 @@ def start_from_pca(vae: CausalVAE, video: Tensor) -> None:
     The whole then equals a linear autoencoder, and the convolutions (zero at the end of each path) learn what it
     misses.
     """
-    rows = to_patches(video.float(), PATCH).movedim(1, -1).flatten(0, -2).double()
+    rows = to_patches(stack_frames(video.float()), PATCH).flatten(0, -2).double()
     mean = rows.mean(0)
     covariance = (rows - mean).T @ (rows - mean) / len(rows)
     values, vectors = torch.linalg.eigh(covariance)
