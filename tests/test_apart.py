@@ -17,6 +17,7 @@ from talkingmachines import avatar
 from talkingmachines.apart import ApartAvatar
 from talkingmachines.dit.model import DiT
 from talkingmachines.errors import ConfigError, MediaError, SessionError
+from talkingmachines.media.image import fit_image
 from talkingmachines.presets import tiny
 from talkingmachines.streaming.pacing import LiveSession
 from talkingmachines.vae.model import CausalVAE
@@ -64,6 +65,13 @@ def test_the_pictures_of_an_avatar_in_this_process(apart: ApartAvatar, weights: 
     assert len(made) == len(wanted) == 5 + 2 * 8
     # As many threads there as here: rounding is the same.
     assert np.array_equal(np.stack(made), np.stack(wanted))
+
+
+def test_pictures_are_cut_there(apart: ApartAvatar) -> None:
+    wide = np.random.default_rng(0).integers(0, 256, (90, 300, 3), dtype=np.uint8)
+    assert np.array_equal(apart.fit(wide), fit_image(wide, 64))
+    with pytest.raises(MediaError):
+        apart.fit(wide[..., 0])
 
 
 def test_two_sessions_do_not_meet(apart: ApartAvatar) -> None:

@@ -76,6 +76,26 @@ def test_first_frame_is_the_picture_as_the_autoencoder_makes_it(avatar: Avatar) 
     assert np.abs(made[0].astype(int) - rebuilt[0]).max() <= 2
 
 
+def test_pictures_are_cut_as_the_avatar_is_told(avatar: Avatar) -> None:
+    assert np.array_equal(avatar.fit(picture()), fit_image(picture(), 64))
+    with pytest.raises(MediaError):
+        avatar.fit(np.zeros((64, 64), np.uint8))
+    corner = Avatar(
+        avatar.preset,
+        avatar.vae,
+        avatar.student,
+        avatar.device,
+        features=avatar.engine.features,
+        fit=lambda pixels: pixels[:64, :64],
+    )
+    made = corner.generate(picture(), speech(5_000))
+    assert np.array_equal(made, avatar.generate(picture()[:64, :64], speech(5_000)))
+    assert not np.array_equal(made, avatar.generate(picture(), speech(5_000)))
+    with corner.session(picture()) as session:
+        frames = session.push_audio(speech(5_000), np.zeros(3_000, np.float32))
+    assert np.array_equal(frames[0].pixels, made[0])
+
+
 def test_blocks_add_up_to_the_clip(avatar: Avatar) -> None:
     blocks = list(avatar.stream_generate(picture(), speech(40_000)))
     assert [len(block) for block in blocks] == [5, 8, 8, 8, 8, 8, 8, 8, 2]

@@ -11,7 +11,7 @@ LAYERS = [
     {"types", "errors", "malloc"},
     {"precision"},
     {"audio", "attention", "media", "moving", "patches"},
-    {"vae", "dit", "encoders"},
+    {"vae", "dit", "encoders", "framing"},
     {"flow"},
     {"training", "streaming"},
     {"placement"},

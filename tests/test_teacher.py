@@ -48,6 +48,19 @@ def test_same_seed_same_video_other_seed_other_video(teacher: Teacher) -> None:
     assert not np.array_equal(first, teacher.generate(picture(), speech(20_000), seed=2))
 
 
+def test_pictures_are_cut_as_the_teacher_is_told(teacher: Teacher) -> None:
+    corner = Teacher(
+        teacher.preset,
+        teacher.vae,
+        teacher.teacher,
+        teacher.device,
+        teacher.features,
+        lambda pixels: pixels[:64, :64],
+    )
+    made = corner.generate(picture(), speech(5_000))
+    assert np.array_equal(made, teacher.generate(picture()[:64, :64], speech(5_000)))
+
+
 def test_picture_and_speech_and_settings_matter(teacher: Teacher) -> None:
     first = teacher.generate(picture(), speech(20_000))
     assert not np.array_equal(first, teacher.generate(picture(1), speech(20_000)))

@@ -1,14 +1,19 @@
 import resource
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from talkingmachines import weights
 from talkingmachines.errors import CheckpointError
+from talkingmachines.framing.finder import FaceFinder
+from talkingmachines.presets import pocket, tiny
 from talkingmachines.weights import (
     add_metadata,
+    load_finder,
+    load_fit,
     load_weights,
     read_metadata,
     read_preset,
@@ -164,3 +169,22 @@ def test_values_that_are_not_finite(tmp_path: Path) -> None:
     save_weights(tmp_path, "teacher", broken, {})
     with pytest.raises(CheckpointError, match="not finite"):
         load_weights(tmp_path, "teacher", model())
+
+
+def test_pictures_are_cut_to_faces_where_a_preset_has_learned_with_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[np.ndarray] = []
+    monkeypatch.setattr("talkingmachines.framing.finder.FaceFinder.find", lambda self, pixels: found.append(pixels))
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 300, 3), dtype=np.uint8)
+    # The tiny preset takes faces anywhere, and so does a video of another shape.
+    for spec, shape in ((tiny(), (64, 64)), (pocket(), (256, 128))):
+        assert load_fit(spec, shape)(pixels).shape == (*shape, 3) and not found
+    assert load_fit(pocket(), (256, 256))(pixels).shape == (256, 256, 3) and found[0] is pixels
+
+
+def test_finders_of_a_run_and_damaged_ones(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_weights(tmp_path, "finder", FaceFinder(), {"preset": "pocket"})
+    own, shipped = load_finder(tmp_path), load_finder()
+    assert not torch.equal(own.out.weight, shipped.out.weight) and not own.out.weight.requires_grad
+    with pytest.raises(CheckpointError, match="no finder weights"):
+        load_finder(tmp_path / "elsewhere")

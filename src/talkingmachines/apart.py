@@ -91,6 +91,10 @@ class ApartAvatar:
         """See Preset.check_box."""
         self._ask(self._host, "check_box", box)
 
+    def fit(self, image: np.ndarray) -> np.ndarray:
+        """See Avatar.fit."""
+        return self._ask(self._host, "fit", image)
+
     def session(self, image: np.ndarray, seed: int = 0, *, face_box: Box | None = None) -> "ApartSession":
         """See Avatar.session. SessionError: the process has ended."""
         session = self._ask(self._host, "session", image, seed, face_box)
@@ -216,6 +220,9 @@ class _Host:
     def check_box(self, box: Box) -> None:
         self._avatar.preset.check_box(box)
 
+    def fit(self, image: np.ndarray) -> np.ndarray:
+        return self._avatar.fit(image)
+
     def session(self, image: np.ndarray, seed: int, face_box: Box | None) -> "_Session":
         return _Session(self._avatar.session(image, seed, face_box=face_box))
 
@@ -253,7 +260,9 @@ class _Models(BaseManager):
     """The server in one process, its client in the other. Every thread of the client has a thread of the server."""
 
 
-_Models.register("Host", _Host, exposed=("load", "check_box", "session"), method_to_typeid={"session": "Session"})
+_Models.register(
+    "Host", _Host, exposed=("load", "check_box", "fit", "session"), method_to_typeid={"session": "Session"}
+)
 _Models.register(
     "Session",
     exposed=("samples_wanted", "samples_ahead", "denoise", "decode", "interrupt", "close"),

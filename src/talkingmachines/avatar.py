@@ -16,6 +16,7 @@ from talkingmachines.dit.model import DiT
 from talkingmachines.dit.weights import unfilled
 from talkingmachines.encoders.encoders import PROMPT, Encoders, load_encoders
 from talkingmachines.errors import CheckpointError, ConfigError, MediaError
+from talkingmachines.framing.cut import Fit
 from talkingmachines.media.face import Box, find_face
 from talkingmachines.media.image import check_picture, fit_image
 from talkingmachines.memory import check_memory
@@ -32,7 +33,7 @@ from talkingmachines.vae.build import build_vae
 from talkingmachines.vae.model import CausalVAE
 from talkingmachines.vae.taehv import TAEHV, TinyWanVAE, read_taehv
 from talkingmachines.vae.wan import WanVAE
-from talkingmachines.weights import load_features, load_weights, read_preset, weights_folder
+from talkingmachines.weights import load_features, load_fit, load_weights, read_preset, weights_folder
 
 Progress = Callable[[int, int], None]
 
@@ -58,11 +59,13 @@ class Avatar:
         encoders: Encoders | None = None,
         features: MakeFeatures | None = None,
         shape: tuple[int, int] | None = None,
+        fit: Fit | None = None,
         compile: bool = False,
     ) -> None:
         """encoders: for presets with text, picture tokens and encoded speech. features: for presets with hearing and
         gestures of their own, see weights.load_features. shape: height and width of the video in
-        pixels, the preset's unless given. dtype, compile: see Engine.
+        pixels, the preset's unless given. fit: see weights.load_fit; the largest centred part unless given. dtype,
+        compile: see Engine.
 
         Raises ConfigError for encoders that are missing or do not fit, and for a shape that does not divide.
         """
@@ -70,6 +73,7 @@ class Avatar:
         self.device = device
         self.shape = shape or (spec.size, spec.size)
         check_shape(spec, self.shape)
+        self._fit = fit or partial(fit_image, size=self.shape)
         self.encoders = encoders
         _check_encoders(spec, encoders)
         self.vae = vae.to(device).eval().requires_grad_(False)
@@ -98,8 +102,16 @@ class Avatar:
         """Video frames of every chunk but the first."""
         return FRAMES_PER_LATENT * self.preset.chunk.frames
 
+    def fit(self, image: np.ndarray) -> np.ndarray:
+        """The part of a picture [H, W, 3] uint8 RGB that a call shows, [height, width, 3]: that in which the face is
+        where the preset has learned to have it, for those that have learned with one place alone and if it is found; or
+        else the largest in the middle. Raises MediaError for a picture that is none.
+        """
+        check_picture(image)
+        return self._fit(image)
+
     def session(self, image: np.ndarray, seed: int = 0, *, face_box: Box | None = None) -> Session:
-        """A call with the character in `image` [H, W, 3] uint8 RGB of any size, cut to the shape of the video.
+        """A call with the character in `image` [H, W, 3] uint8 RGB of any size, cut by `fit`.
 
         face_box: x0, y0, x1, y1, where the call listens, in fractions of the picture as it is cut. Unless given it is
         that of the face in the picture, for presets that look for it and if it is found, or else the preset's. The log
@@ -158,8 +170,7 @@ class Avatar:
                     progress(done, total)
 
     def _open(self, image: np.ndarray, seed: int, face_box: Box | None) -> Call:
-        check_picture(image)
-        fitted = fit_image(image, self.shape)
+        fitted = self.fit(image)
         box = self._face(fitted, face_box)
         text, picture = self.encoders.tell(fitted) if self.encoders else (None, None)
         return self.engine.open(fitted, seed, box, text=text, picture=picture)
@@ -229,10 +240,12 @@ def load(
     if fp8:
         errors = quantise_fp8(student)
         log.info("fp8: a layer is off by %.1f%% at most, a pass by %.1f%%", 100 * errors.layer, 100 * errors.velocity)
-    features = load_features(folder, spec)
+    features, fit = load_features(folder, spec), load_fit(spec, shape or (spec.size, spec.size))
     if dtype is None and place.type == "cpu" and isinstance(vae, CausalVAE):
         dtype = trusted_dtype(student, vae, spec.chunk.frames, shape or (spec.size, spec.size))
-    return Avatar(spec, whole, student, place, dtype, encoders=told, features=features, shape=shape, compile=compile)
+    return Avatar(
+        spec, whole, student, place, dtype, encoders=told, features=features, shape=shape, fit=fit, compile=compile
+    )
 
 
 def narrowed(vae: CausalVAE | WanVAE, dtype: torch.dtype) -> CausalVAE | WanVAE:

@@ -8,6 +8,7 @@ from talkingmachines.encoders.gestures import GesturesConfig
 from talkingmachines.encoders.hearing import HearingConfig
 from talkingmachines.errors import ConfigError
 from talkingmachines.flow.chunk import ChunkConfig
+from talkingmachines.framing.cut import FacePlaces
 from talkingmachines.media.face import Box, check_box
 from talkingmachines.vae.config import VAEConfig
 from talkingmachines.vae.wan_config import WanVAEConfig
@@ -40,6 +41,7 @@ class Preset:
 
     finds_face: whether the face is looked for in each picture, where a detector is there. Otherwise sampling.face_box
     alone is where they listen: what a model has not learned with shows as a grid in the picture.
+    faces: where eyes and mouth lie in all pictures that it has learned with; any other is cut so. None: anywhere.
     hearing, gestures: the models of its own that make the features of speech; both or none.
     """
 
@@ -50,6 +52,7 @@ class Preset:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     chunk: ChunkConfig = field(default_factory=ChunkConfig)
     finds_face: bool = False
+    faces: FacePlaces | None = None
     hearing: HearingConfig | None = None
     gestures: GesturesConfig | None = None
 
@@ -93,12 +96,14 @@ def pocket() -> Preset:
     # second step, at sigma 0.2, mends what the first one made: speech and gestures leave little to begin anew.
     # Speech and gestures say nearly all, so guidance has little to add, and much of it is too much of everything.
     # Gestures move shoulders too, and it has learned to hear in the whole picture: where it does not, it draws a grid.
+    # Its faces are where 400 drawn clips begin; with a mouth 4% of the picture higher or lower, lips hardly move.
     return Preset(
         "pocket",
         256,
         dit,
         sampling=SamplingConfig(guidance=1.25, face_box=(0.0, 0.0, 1.0, 1.0)),
         chunk=ChunkConfig(window=4, shift=0.25),
+        faces=FacePlaces((0.404, 0.478), (0.596, 0.478), (0.5, 0.611), reach=(0.038, 0.024), scale=1.11),
         hearing=hearing,
         gestures=gestures,
     )

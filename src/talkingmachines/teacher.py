@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from talkingmachines.dit.model import DiT
 from talkingmachines.errors import ConfigError, MediaError
 from talkingmachines.flow.sampler import sample
 from talkingmachines.flow.schedule import sampling_sigmas
+from talkingmachines.framing.cut import Fit
 from talkingmachines.media.face import Box
 from talkingmachines.media.image import check_picture, fit_image
 from talkingmachines.precision import choose_device, fast_autocast
@@ -33,7 +35,7 @@ from talkingmachines.vae.build import build_vae
 from talkingmachines.vae.model import CausalVAE
 from talkingmachines.vae.pixels import to_frames, to_tensor
 from talkingmachines.vae.wan import WanVAE
-from talkingmachines.weights import load_features, load_weights, read_preset, weights_folder
+from talkingmachines.weights import load_features, load_fit, load_weights, read_preset, weights_folder
 
 Progress = Callable[[int, int], None]
 
@@ -65,10 +67,12 @@ class Teacher:
         teacher: DiT,
         device: torch.device,
         features: MakeFeatures = LogMelStream.make,
+        fit: Fit | None = None,
     ) -> None:
-        """features: see weights.load_features."""
+        """features, fit: see weights.load_features and load_fit."""
         self.preset = spec
         self.features = features
+        self.fit = fit or partial(fit_image, size=spec.size)
         self.device = device
         self.vae = vae.to(device).eval().requires_grad_(False)
         self.teacher = teacher.to(device).eval().requires_grad_(False)
@@ -91,7 +95,7 @@ class Teacher:
     ) -> np.ndarray:
         """A clip of the character in `image` saying `speech`.
 
-        image: [H, W, 3] uint8 RGB of any size, cut to a square; speech: float32 [n], mono 16 kHz, cut to
+        image: [H, W, 3] uint8 RGB of any size, cut as by Avatar.fit; speech: float32 [n], mono 16 kHz, cut to
         [-1, 1].
         steps, guidance, face_box: the preset's unless given. progress(done, total) counts denoising steps.
         Returns [T, size, size, 3] uint8, T the fewest frames at 25 fps that last as long as the speech.
@@ -149,7 +153,7 @@ class Teacher:
         """Latents [1, C, f, h, w] of one window after the other, without the frames given by the one before."""
         sampling, generator = self.preset.sampling, torch.Generator().manual_seed(seed)
         with fast_autocast(self.device):
-            pixels = to_tensor(fit_image(image, self.size)).to(self.device)
+            pixels = to_tensor(self.fit(image)).to(self.device)
             reference = self.vae.encode_image(pixels).float()
         total, known = speech.modes.shape[1], reference[:, :, None]
         starts = window_starts(total, sampling.window, sampling.history)
@@ -227,4 +231,4 @@ def load_teacher(name_or_path: str = "pocket", *, device: str = "auto") -> Teach
     load_weights(folder, "vae", vae)
     load_weights(folder, "teacher", teacher)
     features = load_features(folder, spec) or LogMelStream.make
-    return Teacher(spec, vae, teacher, choose_device(device), features)
+    return Teacher(spec, vae, teacher, choose_device(device), features, load_fit(spec, (spec.size, spec.size)))

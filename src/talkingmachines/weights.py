@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,7 +21,10 @@ from torch import Tensor, nn
 from talkingmachines.encoders.gestures import Gestures
 from talkingmachines.encoders.hearing import Hearing
 from talkingmachines.errors import CheckpointError, ConfigError
+from talkingmachines.framing.cut import Fit, fit_face
+from talkingmachines.framing.finder import FaceFinder
 from talkingmachines.media.files import reason
+from talkingmachines.media.image import fit_image
 from talkingmachines.presets import PRESETS, Preset, preset
 from talkingmachines.streaming.features import HearingStream, MakeFeatures
 
@@ -173,6 +177,23 @@ def load_features(folder: Path, spec: Preset) -> MakeFeatures | None:
     load_weights(folder, "hearing", hearing)
     load_weights(folder, "gestures", gestures)
     return HearingStream.maker(hearing.eval(), gestures.eval())
+
+
+def load_fit(spec: Preset, shape: tuple[int, int]) -> Fit:
+    """What cuts pictures for a preset: to its faces, where it has learned with some and the video has its own shape.
+
+    shape: height and width of the video. Raises CheckpointError where the finder of faces is missing or damaged.
+    """
+    if spec.faces is None or shape != (spec.size, spec.size):
+        return partial(fit_image, size=shape)
+    return partial(fit_face, finder=load_finder(), wanted=spec.faces, size=spec.size)
+
+
+def load_finder(folder: Path | None = None) -> FaceFinder:
+    """The shipped one, or the one saved in `folder`. Raises CheckpointError if it is missing or damaged."""
+    finder = FaceFinder()
+    load_weights(folder or Path(str(files("talkingmachines") / "assets" / "weights" / "finder")), "finder", finder)
+    return finder.eval().requires_grad_(False)
 
 
 def all_finite(tensor: Tensor) -> bool:

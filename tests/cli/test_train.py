@@ -17,7 +17,7 @@ from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.dit.model import DiT
 from talkingmachines.evaluation.reader import load_reader
 from talkingmachines.presets import tiny
-from talkingmachines.weights import read_metadata, save_weights
+from talkingmachines.weights import load_finder, read_metadata, save_weights
 
 pytest.importorskip("skia")
 pytest.importorskip("onnxruntime")
@@ -94,6 +94,14 @@ def test_the_reader_is_trained_and_measured(run: Path, monkeypatch: pytest.Monke
     assert said["steps"] == 2 and said["seed"] == 0 and np.isfinite(list(said["heldout"].values())).all()
     frames = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), dtype=np.uint8)
     assert all(np.isfinite(track).all() for track in load_reader(run / "weights").read(frames).values())
+
+
+def test_the_finder_is_trained_and_measured(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("talkingmachines.evaluation.finding._BATCHES", 1)
+    assert train("finder", run, "--steps", "2") == 0
+    said = read_metadata(run / "weights", "finder")
+    assert said["steps"] == 2 and said["heldout"]["pictures"] == 32
+    assert 0 <= said["heldout"]["found"] <= 1 and load_finder(run / "weights").out.weight.isfinite().all()
 
 
 def test_stopped_in_every_stage_it_goes_on_to_the_same_weights_and_overwrites_nothing(

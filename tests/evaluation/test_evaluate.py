@@ -13,11 +13,16 @@ from talkingmachines.cli.main import main
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.data.synthetic.character import sample_character
 from talkingmachines.data.synthetic.draw import draw_clip
+from talkingmachines.data.synthetic.looks import draw_clip as draw_any
+from talkingmachines.data.synthetic.pose import Pose
+from talkingmachines.data.synthetic.toon import Toon
 from talkingmachines.errors import ConfigError
 from talkingmachines.evaluation.calls import call_minute
 from talkingmachines.evaluation.clips import CHARACTERS, EvalConfig, listening_clips, speaking_clips
+from talkingmachines.evaluation.elsewhere import SHAPES, elsewhere
 from talkingmachines.evaluation.evaluate import evaluate, evaluate_vae, strip
 from talkingmachines.evaluation.longrun import Meter
+from talkingmachines.weights import load_finder
 
 pytest.importorskip("skia")
 
@@ -57,8 +62,12 @@ class Actor:
     def generate(self, image: np.ndarray, speech: np.ndarray, *, seed: int) -> np.ndarray:
         self.seeds.append(seed)
         clip = self.known[speech.tobytes()]
+        for toon in map(Toon, range(SMALL.speaking_clips)):
+            if np.array_equal(draw_any(toon, clip.track[:1])[0], image):
+                return self.fault(draw_any(toon, clip.track))
         frames = draw_clip(sample_character(clip.character_seed), clip.track)
-        assert np.array_equal(frames[0], image)
+        # Of a picture with the face elsewhere it has cut the right part.
+        assert image.shape[:2] in SHAPES or np.array_equal(frames[0], image)
         return self.fault(frames)
 
 
@@ -97,9 +106,13 @@ def test_the_truth_scores_full_marks(bank: SpeechBank) -> None:
     )
     assert motion["blinks_per_minute"] == pytest.approx(motion["truth_blinks_per_minute"], rel=0.35)
     assert figures["background"] == {"sharpness": pytest.approx(1), "sharpness_min": pytest.approx(1), "clips": 4}
-    assert actor.seeds == [0, 1, 2, 3]  # dice of its own for each clip
-    assert counted == [(i + 1, 6) for i in range(6)]
-    assert len(shown) == 4 and shown["listening-01"] == (45, 256, 256, 3)
+    assert figures["elsewhere"]["r"] == pytest.approx(lips["r"]) and figures["elsewhere"]["clips"] == 2
+    toons = figures["toons"]
+    assert toons["r"] == pytest.approx(toons["reader_r"]) and toons["reader_r"] > 0.85 and toons["clips"] == 2
+    assert toons["opening"] == pytest.approx(1)
+    assert actor.seeds == [0, 1, 2, 3, 0, 1, 0, 1]  # dice of its own for each clip
+    assert counted == [(i + 1, 10) for i in range(10)]
+    assert len(shown) == 6 and shown["toon-01"] == (49, 256, 256, 3) and shown["listening-01"] == (45, 256, 256, 3)
 
 
 def test_a_late_video_is_found_out(bank: SpeechBank) -> None:
@@ -109,6 +122,7 @@ def test_a_late_video_is_found_out(bank: SpeechBank) -> None:
 
 def test_a_still_picture_is_found_out(bank: SpeechBank) -> None:
     figures = scores(bank, lambda frames: np.repeat(frames[:1], len(frames), 0))
+    assert abs(figures["toons"]["r"]) < 0.3 and figures["toons"]["opening"] < 0.05
     assert figures["motion"]["still_clips"] == 2 and figures["motion"]["listening"] < 0.02
     assert abs(figures["lips"]["r"]) < 0.2 and figures["motion"]["blinks_per_minute"] == 0
 
@@ -146,6 +160,15 @@ def test_a_training_bank_and_impossible_sizes_are_refused(make_bank: MakeBank) -
         EvalConfig(speaking_frames=3)
 
 
+def test_a_character_elsewhere_has_all_of_its_face_in_the_picture() -> None:
+    rng = np.random.default_rng(0)
+    pictures = [elsewhere(sample_character(seed), Pose(), rng) for seed in range(12)]
+    assert {picture.shape[:2] for picture in pictures} == set(SHAPES)
+    assert all(found is not None for found in map(load_finder().find, pictures))
+    again = elsewhere(sample_character(0), Pose(), np.random.default_rng(0))
+    assert np.array_equal(again, pictures[0])
+
+
 def test_strip_puts_truth_above() -> None:
     true, made = np.zeros((9, 64, 64, 3), np.uint8), np.full((9, 64, 64, 3), 255, np.uint8)
     sheet = strip(true, made, every=4, size=16)
@@ -163,6 +186,8 @@ def test_command_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixt
 FIGURES = {
     "vae": {"psnr_db": 35.0, "border_ratio": 0.9, "edge_ratio": 1.0, "clips": 1},
     "lips": {"r": 0.9, "lag_frames": 0, "closed": 0.95, "real_r": None, "clips": 20, "real_clips": 0},
+    "elsewhere": {"r": 0.8, "clips": 12},
+    "toons": {"r": 0.7, "clips": 12},
     "identity": {"top1": 1.0, "likeness": 0.8, "frames": 9, "characters": 64},
     "background": {"sharpness": 1.0, "clips": 1},
     "motion": {"listening": 1.0, "energy": 1.0, "blinks_per_minute": 15.0, "still_clips": 0, "clips": 1},

@@ -232,7 +232,8 @@ def test_the_teacher_takes_its_steps_on_the_same_clips(bank: SpeechBank, monkeyp
             return np.full((1, 64, 64, 3), steps + seed, np.uint8)
 
     def run(speaker: object, given: object, progress: object, clips: EvalConfig, **other: object) -> dict[str, object]:
-        assert given is bank and clips == EvalConfig(vae_clips=1, seed=4) and other["recordings"] == ()
+        assert clips == EvalConfig(vae_clips=1, elsewhere_clips=0, toon_clips=0, seed=4)
+        assert given is bank and other["recordings"] == ()
         assert speaker.generate(FACES[0], np.zeros(9), seed=1).max() == 31  # type: ignore[attr-defined]
         return figures_of(0.5, 1, 1, 1, 1)
 

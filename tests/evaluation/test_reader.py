@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from talkingmachines.data.synthetic.bank import SpeechBank
-from talkingmachines.evaluation.degrade import degrade
+from talkingmachines.data.synthetic.degrade import degrade
 from talkingmachines.evaluation.reader import READ_FIELDS, SCALES, FaceReader, load_reader, reader_folder
 from talkingmachines.evaluation.reader_stage import ReaderBatches, ReaderRecipe, drawn_accuracy
 from talkingmachines.evaluation.scores import CLOSED_THRESHOLD

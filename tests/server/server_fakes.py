@@ -88,9 +88,10 @@ def fake_app(
     make_call: Any = wait_for_ever,
     make_signalling: Any = FakeSignalling,
     shape: tuple[int, int] = SHAPE,
+    fit: Any = None,
     **config: Any,
 ) -> Any:
-    return build_app(ServerConfig(**config), make_call, make_signalling, shape, name="Nova", voice="echo")
+    return build_app(ServerConfig(**config), make_call, make_signalling, shape, name="Nova", voice="echo", fit=fit)
 
 
 def png(width: int = 80, height: int = 60) -> bytes:

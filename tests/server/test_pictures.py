@@ -1,14 +1,18 @@
+import io
 import struct
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from server_fakes import OFFER, SHAPE, SIZE, fake_app, png
 
 from talkingmachines.errors import MediaError
+from talkingmachines.media.image import fit_image
 from talkingmachines.server import pictures as pictures_module
 from talkingmachines.server.pictures import LOOKS, Pictures, bundled_characters, bundled_picture
 
@@ -39,6 +43,23 @@ def test_a_picture_of_ones_own_is_called(client):
     assert client.post(f"{path}/offer", json=OFFER).status_code == 200
     (call,) = client.app.state.calls.active.values()
     assert call.pixels.shape == (SIZE, SIZE, 3)
+
+
+def test_a_picture_is_shown_and_called_as_calls_cut_it(monkeypatch):
+    monkeypatch.setattr(pictures_module, "MAX_SIDE", 100)
+    seen = []
+
+    def corner(pixels):
+        seen.append(pixels.shape)
+        return pixels[:SIZE, :SIZE]
+
+    with TestClient(fake_app(fit=corner), base_url="http://localhost") as client:
+        uploaded = client.post(UPLOAD, content=png(200, 160)).json()
+        shown = np.asarray(Image.open(io.BytesIO(client.get(uploaded["src"]).content)))
+        client.post("/api/calls", json={"character": uploaded["id"]})
+        (call,) = client.app.state.calls.active.values()
+    assert seen == [(80, 100, 3)]  # a smaller copy of a large picture
+    assert shown.shape == (SIZE, SIZE, 3) and np.array_equal(call.pixels, shown)
 
 
 @pytest.mark.parametrize("query", ["", "?consent=no", "?consent=", "?consent=true"])
@@ -78,7 +99,7 @@ def test_any_bytes_get_an_answer(client, cut, noise, where):
 
 def test_nothing_is_left_on_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    pictures = Pictures(SHAPE)
+    pictures = Pictures(partial(fit_image, size=SHAPE))
     pictures.add(png())
     with pytest.raises(MediaError):
         pictures.add(b"nothing")
@@ -86,7 +107,7 @@ def test_nothing_is_left_on_the_disk(tmp_path, monkeypatch):
 
 
 def test_what_nobody_uses_is_forgotten(monkeypatch):
-    pictures = Pictures(SHAPE)
+    pictures = Pictures(partial(fit_image, size=SHAPE))
     kept, own = pictures.add(png()), pictures.add(png(), for_good=True)
     assert pictures.get(kept).shape == (SIZE, SIZE, 3)
     monkeypatch.setattr(pictures_module, "MINUTES", -1)
@@ -97,7 +118,7 @@ def test_what_nobody_uses_is_forgotten(monkeypatch):
 
 def test_not_more_than_so_many_are_kept(monkeypatch):
     monkeypatch.setattr(pictures_module, "KEPT", 3)
-    pictures = Pictures(SHAPE)
+    pictures = Pictures(partial(fit_image, size=SHAPE))
     names = [pictures.add(png()) for _ in range(5)]
     for name in names[:2]:
         with pytest.raises(MediaError):

@@ -103,6 +103,7 @@ def call(
             picture,
             talk.persona.name,
             voice.value,
+            avatar.fit,
         )
         status.stop()
         more = ELSEWHERE if config.is_everywhere and not public_url else ""

@@ -27,9 +27,8 @@ def preview(
 ) -> None:
     """Write a contact sheet of characters and a sample clip with sound."""
     from talkingmachines.data.synthetic.bank import SpeechBank
-    from talkingmachines.data.synthetic.character import sample_character
     from talkingmachines.data.synthetic.clip import HELDOUT_CHARACTERS, make_clip
-    from talkingmachines.data.synthetic.draw import draw_clip
+    from talkingmachines.data.synthetic.looks import draw_clip, sample_look
     from talkingmachines.data.synthetic.preview import contact_sheet
     from talkingmachines.media import write_image, write_video
 
@@ -41,6 +40,6 @@ def preview(
         bank = SpeechBank.build("train", CLIP_UTTERANCES, seed, update)
     clips = (make_clip(number, "train", CLIP_SECONDS * FPS, bank) for number in count(seed))
     clip = next(clip for clip in clips if clip.speaking.mean() > 0.5)
-    frames = draw_clip(sample_character(clip.character_seed), clip.track)
+    frames = draw_clip(sample_look(clip.character_seed), clip.track)
     write_video(video, frames, FPS, clip.samples, {"comment": "Drawn by TalkingMachines, with a synthetic voice"})
     print(f"{sheet}: {SHEET_CHARACTERS} characters\n{video}: {CLIP_SECONDS} s of a training clip")

@@ -37,19 +37,20 @@ _READ_CLIPS = 40
 
 
 class StageName(StrEnum):
-    """The stages, in the order of the recipe; `reader` is only for `eval`."""
+    """The stages, in the order of the recipe; `finder` needs none of them, and `reader` is only for `eval`."""
 
     VAE = "vae"
     AUDIO = "audio"
     GESTURES = "gestures"
     TEACHER = "teacher"
     DECODER = "decoder"
+    FINDER = "finder"
     READER = "reader"
 
 
 def train(
     *,
-    stage: Annotated[StageName, typer.Argument(help="In this order; decoder and reader may be left out.")],
+    stage: Annotated[StageName, typer.Argument(help="In this order; the last three may be left out.")],
     preset: Annotated[str, typer.Option(help="Whose numbers to train.")] = "pocket",
     run: Annotated[Path | None, typer.Option(help="Folder of the run; runs/PRESET unless given.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Train for so long.")] = None,
@@ -75,6 +76,7 @@ def train(
         StageName.GESTURES: _gestures,
         StageName.TEACHER: _teacher,
         StageName.DECODER: _decoder,
+        StageName.FINDER: _finder,
         StageName.READER: _reader,
     }[stage](job)
     print(f"weights: {job.weights}")
@@ -213,6 +215,25 @@ def _teacher(job: Run) -> None:
     teacher, taken = run_stage(stage, job, learning_rate=1.5e-3, muon=True)
     said = job.metadata(recipe=asdict(recipe), clips=coded.clips, **taken)
     save_weights(job.weights, "teacher", teacher, said, eight_bits=True)
+
+
+def _finder(job: Run) -> None:
+    """What finds eyes and mouth in a picture, so that it can be cut as the preset wants it."""
+    import torch
+
+    from talkingmachines.data.faces import FaceBatches
+    from talkingmachines.evaluation.finding import finding_accuracy
+    from talkingmachines.framing.finder import FaceFinder
+    from talkingmachines.training.finder import FinderStage
+    from talkingmachines.weights import save_weights
+
+    torch.manual_seed(job.seed)
+    stage = FinderStage(FaceFinder(), FaceBatches(seed=job.seed))
+    finder, taken = run_stage(stage, job, learning_rate=2e-3, muon=False)
+    assert isinstance(finder, FaceFinder)
+    heldout = finding_accuracy(finder.cpu().eval())
+    save_weights(job.weights, "finder", finder, job.metadata(heldout=heldout, **taken))
+    print(f"held-out accuracy: {heldout}")
 
 
 def _reader(job: Run) -> None:

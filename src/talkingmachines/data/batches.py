@@ -10,10 +10,9 @@ from torch.utils.data import Dataset
 from talkingmachines.audio.features import log_mel
 from talkingmachines.data.synthetic.augment import other_throat
 from talkingmachines.data.synthetic.bank import SpeechBank
-from talkingmachines.data.synthetic.character import sample_character
 from talkingmachines.data.synthetic.clip import make_clip
-from talkingmachines.data.synthetic.draw import draw_clip
 from talkingmachines.data.synthetic.gestures import gestures_of
+from talkingmachines.data.synthetic.looks import draw_clip, sample_look
 from talkingmachines.data.synthetic.pose import POSE_FIELDS
 from talkingmachines.data.synthetic.visemes import MOUTH_FIELDS
 
@@ -43,7 +42,7 @@ class VideoBatches(Dataset[dict[str, Tensor]]):
         videos = []
         for _ in range(self.batch // self.cuts):
             clip = make_clip(int(rng.integers(2**31)), self.bank.split, self.frames, self.bank)
-            video = draw_clip(sample_character(clip.character_seed), clip.track, self.size)
+            video = draw_clip(sample_look(clip.character_seed), clip.track, self.size)
             for top, left in rng.integers(0, self.size - self.crop + 1, (self.cuts, 2)):
                 videos.append(video[:, top : top + self.crop, left : left + self.crop])
         return {"video": torch.from_numpy(np.stack(videos))}

@@ -13,10 +13,9 @@ from talkingmachines.audio.alignment import frames_in
 from talkingmachines.data.crops import batch_squares, crop_weight, stacked
 from talkingmachines.data.latents import LatentClips
 from talkingmachines.data.synthetic.bank import SpeechBank
-from talkingmachines.data.synthetic.character import sample_character
-from talkingmachines.data.synthetic.draw import draw_clip
 from talkingmachines.data.synthetic.excerpt import make_excerpt
 from talkingmachines.data.synthetic.gestures import GESTURE_FIELDS
+from talkingmachines.data.synthetic.looks import draw_clip, sample_look
 from talkingmachines.types import FPS
 
 _GESTURES = len(GESTURE_FIELDS)
@@ -101,7 +100,7 @@ class DrawnCalls(CallBatches):
         config = self.clips.config
         excerpt = make_excerpt(config.seed + index, self.bank.split, frames_in(config.latents), self.bank)
         track = excerpt.track[: frames_in(self.latents)]
-        return draw_clip(sample_character(excerpt.clip.character_seed), track, config.size)
+        return draw_clip(sample_look(excerpt.clip.character_seed), track, config.size)
 
     def _cut(self, video: np.ndarray, rows: slice, columns: slice) -> dict[str, Tensor]:
         cells = self.clips.cells

@@ -18,11 +18,10 @@ from torch.utils.data import Dataset
 from talkingmachines.audio.alignment import any_in_latent, frames_in, latent_modes
 from talkingmachines.audio.features import activity, log_mel
 from talkingmachines.data.synthetic.bank import SpeechBank
-from talkingmachines.data.synthetic.character import sample_character
-from talkingmachines.data.synthetic.draw import draw_clip, face_box, mouth_box
 from talkingmachines.data.synthetic.excerpt import make_excerpt
 from talkingmachines.data.synthetic.gestures import GESTURE_FIELDS, gestures_of
-from talkingmachines.data.synthetic.pose import POSE_FIELDS, Pose
+from talkingmachines.data.synthetic.looks import boxes, draw_clip, sample_look
+from talkingmachines.data.synthetic.pose import POSE_FIELDS
 from talkingmachines.encoders.hearing import Hearing
 from talkingmachines.errors import ConfigError
 from talkingmachines.precision import fast_autocast
@@ -70,18 +69,19 @@ class _Drawn(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         excerpt = make_excerpt(self.config.seed + index, self.bank.split, frames_in(self.config.latents), self.bank)
         clip, shown, track = excerpt.clip, excerpt.shown, excerpt.track
-        character = sample_character(clip.character_seed)
+        look = sample_look(clip.character_seed)
+        face, mouth = boxes(look)
         gestures = gestures_of(track)
         shut = [track[:, _LIDS] < _LIDS_SHUT, clip.bilabial[shown]]
         return {
-            "video": torch.from_numpy(draw_clip(character, track, self.config.size)),
+            "video": torch.from_numpy(draw_clip(look, track, self.config.size)),
             "mel": log_mel(torch.from_numpy(clip.samples)[None])[0],
             "shown": torch.from_numpy(shown),
             "gestures": torch.from_numpy(gestures - gestures[:1]),
             "modes": latent_modes(activity(clip.samples)[shown]),
             "shut": torch.stack([any_in_latent(flags) for flags in shut], 1),
-            "face": torch.tensor(face_box(character, Pose())),
-            "mouth": torch.tensor(mouth_box(character, Pose())),
+            "face": torch.tensor(face),
+            "mouth": torch.tensor(mouth),
         }
 
 

@@ -46,8 +46,9 @@ def against_teacher(
 
     student: the student's figures, from `evaluate` with the same bank and clips. Errors as of `evaluate`.
     """
-    # Both have one autoencoder, which the student's figures tell of: a single clip of it is the least there can be.
-    config = replace(clips or EvalConfig(), vae_clips=1)
+    # Both have one autoencoder and cut pictures alike, which the student's figures tell of: a single clip of the former
+    # is the least there can be.
+    config = replace(clips or EvalConfig(), vae_clips=1, elsewhere_clips=0, toon_clips=0)
     figures = evaluate(_AtSteps(teacher, steps), bank, progress, config, recordings=(), reader=reader)
     return compare(student, figures) | {"steps": steps, "seconds": figures["seconds"]}
 

@@ -18,12 +18,18 @@ CHARACTERS = 64
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """How many clips of how many frames each (1 + 4n for those of the autoencoder), and how long a recording is."""
+    """How many clips of how many frames each (1 + 4n for those of the autoencoder), and how long a recording is.
+
+    elsewhere_clips, toon_clips: of the clips of speech, how many are made again from a picture with the face somewhere
+    else, and with a simple character.
+    """
 
     vae_clips: int = 16
     vae_frames: int = 49
     speaking_clips: int = 20
     speaking_frames: int = 81
+    elsewhere_clips: int = 12
+    toon_clips: int = 12
     listening_clips: int = 6
     listening_frames: int = 121
     recording_seconds: float = 5.0

@@ -15,7 +15,9 @@ from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.data.synthetic.character import sample_character
 from talkingmachines.data.synthetic.clip import Clip
 from talkingmachines.data.synthetic.draw import draw, draw_clip, head_mask
+from talkingmachines.data.synthetic.looks import draw_clip as draw_toons
 from talkingmachines.data.synthetic.pose import POSE_FIELDS, Pose
+from talkingmachines.data.synthetic.toon import Toon
 from talkingmachines.evaluation import metrics
 from talkingmachines.evaluation.clips import (
     CHARACTERS,
@@ -26,8 +28,10 @@ from talkingmachines.evaluation.clips import (
     speaking_clips,
     vae_clips,
 )
+from talkingmachines.evaluation.elsewhere import elsewhere
 from talkingmachines.evaluation.reader import FaceReader, load_reader
 from talkingmachines.evaluation.scores import RECORDING_LAGS, Take, envelope_r, lips, motion, real_lips
+from talkingmachines.evaluation.toons import ToonTake, toon_lips
 from talkingmachines.media.audio import read_audio
 from talkingmachines.precision import fast_autocast
 from talkingmachines.types import SAMPLE_RATE
@@ -87,7 +91,7 @@ def evaluate(
     reader: FaceReader | None = None,
     look: Look | None = None,
 ) -> dict[str, Any]:
-    """All figures, in groups: vae, lips, identity, background, motion, and the seconds it took.
+    """All figures, in groups: vae, lips, elsewhere, toons, identity, background, motion, and the seconds it took.
 
     bank: held-out speech. progress(done, total) counts clips. recordings: of real people, the shipped ones unless
     given. look: is shown every clip. Raises ConfigError for a bank that is too small, CheckpointError without a reader.
@@ -97,7 +101,8 @@ def evaluate(
     recordings = shipped_recordings() if recordings is None else recordings
     reader = (reader or load_reader()).to(avatar.device)
     spoken, heard = speaking_clips(bank, config), listening_clips(bank, config)
-    total = config.vae_clips + len(spoken) + len(heard) + len(recordings)
+    moved, simple = spoken[: config.elsewhere_clips], spoken[: config.toon_clips]
+    total = config.vae_clips + sum(map(len, (spoken, moved, simple, heard, recordings)))
     done = 0
 
     def step(*_: int) -> None:
@@ -118,9 +123,18 @@ def evaluate(
     for index, path in enumerate(recordings):
         real.append(studio.record(path, cast_of(config, len(spoken) + len(heard) + index)))
         step()
+    lips_r, toons = [], []
+    for index, clip in enumerate(moved):
+        lips_r.append(_elsewhere_r(avatar, reader, clip, config.seed + index))
+        step()
+    for index, clip in enumerate(simple):
+        toons.append(_play_toon(avatar, clip, index, config.seed + index, look))
+        step()
     return {
         "vae": autoencoder,
         "lips": lips(speaking, listening) | real_lips(real),
+        "elsewhere": {"r": float(np.mean(lips_r)) if lips_r else None, "clips_r": lips_r, "clips": len(lips_r)},
+        "toons": toon_lips(toons),
         "identity": {
             "top1": float(np.mean(studio.recognised)),
             "likeness": float(np.mean(studio.alike)),
@@ -131,6 +145,26 @@ def evaluate(
         "motion": motion(speaking, listening),
         "seconds": round(time.perf_counter() - started, 1),
     }
+
+
+def _elsewhere_r(avatar: Speaker, reader: FaceReader, clip: Clip, seed: int) -> float:
+    """r as in `lips`, of a clip from a picture with the face at some other place and of another size.
+
+    The reader knows one place alone, so this is low, too, where the video has the face elsewhere.
+    """
+    rng = np.random.default_rng([seed, 31])
+    picture = elsewhere(sample_character(clip.character_seed), Pose.from_row(clip.track[0]), rng)
+    made = avatar.generate(picture, clip.samples, seed=seed)
+    return metrics.pearson(reader.read(made)["mouth_open"][1:], clip.track[1:, _MOUTH])
+
+
+def _play_toon(avatar: Speaker, clip: Clip, toon: int, seed: int, look: Look | None) -> ToonTake:
+    """Held-out toon number `toon` in place of the clip's character."""
+    true = draw_toons(Toon(toon), clip.track, avatar.size)
+    made = avatar.generate(true[0], clip.samples, seed=seed)
+    if look is not None:
+        look(f"toon-{toon:02}", true, made)
+    return ToonTake.of(Toon(toon), clip.track[:, _MOUTH], true, made)
 
 
 def evaluate_vae(

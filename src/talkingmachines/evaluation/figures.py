@@ -51,6 +51,8 @@ FIGURES = (
     Figure("lips, best lag in frames", "lips", "lag_frames", "{:+d}", -1, 1),
     Figure("lips, shut where they must be", "lips", "closed", "{:.1%}", low=0.9),
     Figure("lips, r with real recordings", "lips", "real_r", low=0.6, count="real_clips"),
+    Figure("lips, r from pictures with the face elsewhere", "elsewhere", "r", low=0.8),
+    Figure("lips of simple characters, r with the truth", "toons", "r"),
     Figure("the same character, nearest of 64", "identity", "top1", "{:.1%}", low=0.99, count="frames"),
     Figure("likeness of the face to its portrait, r", "identity", "likeness", count="frames"),
     Figure("background, sharpness over the autoencoder's", "background", "sharpness", "{:.2f}"),

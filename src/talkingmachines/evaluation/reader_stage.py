@@ -11,9 +11,9 @@ from torch.utils.data import Dataset
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.data.synthetic.character import sample_character
 from talkingmachines.data.synthetic.clip import make_clip
+from talkingmachines.data.synthetic.degrade import degrade
 from talkingmachines.data.synthetic.draw import draw_clip
 from talkingmachines.data.synthetic.pose import POSE_FIELDS
-from talkingmachines.evaluation.degrade import degrade
 from talkingmachines.evaluation.metrics import pearson
 from talkingmachines.evaluation.reader import FACE_CROP, READ_FIELDS, READ_SIZE, SCALES, FaceReader
 

@@ -65,6 +65,15 @@ def fit_image(pixels: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     return np.asarray(part.resize((width, height), Image.Resampling.LANCZOS)).copy()
 
 
+def at_most(pixels: np.ndarray, side: int) -> np.ndarray:
+    """A picture uint8 [H, W, 3] made smaller, if it is longer or wider than `side`."""
+    scale = side / max(pixels.shape[:2])
+    if scale >= 1:
+        return pixels
+    height, width = (max(1, round(scale * length)) for length in pixels.shape[:2])
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)).copy()
+
+
 def write_image(path: str | Path, pixels: np.ndarray) -> None:
     """Writes uint8 [H, W, 3] RGB in the format of the path's ending, whole or not at all. Raises MediaError."""
     path = Path(path)

@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
+from talkingmachines.media.image import fit_image
 from talkingmachines.server.calls import Calls, MakeCall, Signalling
 from talkingmachines.server.config import ServerConfig
 from talkingmachines.server.guard import Refused, check
@@ -39,15 +42,18 @@ def build_app(
     own_picture: bytes | None = None,
     name: str = "the character",
     voice: str = "",
+    fit: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> FastAPI:
     """shape: height and width of the character's pictures in pixels, even; own_picture: a picture's file that is
-    offered first. name: the character's; voice: what speaks, shown on the page.
+    offered first. name: the character's; voice: what speaks, shown on the page. fit: cuts pictures as calls do, see
+    Avatar.fit; to the largest centred part unless given.
 
     make_call runs each call, make_signalling connects it: with others in their place the whole application works
     without WebRTC and without models.
     """
     metrics = Metrics(config.max_calls)
-    pictures, recordings = Pictures(shape), Recordings(config.record, shape, name)
+    pictures = Pictures(fit or partial(fit_image, size=shape))
+    recordings = Recordings(config.record, shape, name)
     first = pictures.add(own_picture, for_good=True) if own_picture is not None else None
     calls = Calls(make_call, make_signalling, config.max_calls, metrics, recordings)
 

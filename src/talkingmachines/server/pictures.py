@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -17,9 +17,12 @@ import numpy as np
 from PIL import Image
 
 from talkingmachines.errors import MediaError
-from talkingmachines.media.image import fit_image, read_image
+from talkingmachines.media.image import at_most, read_image
 
 MAX_BYTES = 10_000_000
+MAX_SIDE = 2048
+"""Pixels; of a larger picture a smaller copy is looked at."""
+
 KEPT = 32
 """Pictures of users that are kept in memory at the same time; of more, the one used longest ago is forgotten."""
 
@@ -46,13 +49,13 @@ def bundled_picture(name: str) -> np.ndarray:
 
 
 class Pictures:
-    """What users have brought: checked, cut to one shape, and kept in memory for a while under names nobody can guess.
+    """What users have brought: checked, cut, and kept in memory for a while under names nobody can guess.
 
-    shape: height and width of what is kept, in pixels. Safe to use from several threads.
+    fit: cuts a picture as calls do, see Avatar.fit. Safe to use from several threads.
     """
 
-    def __init__(self, shape: tuple[int, int]) -> None:
-        self._shape = shape
+    def __init__(self, fit: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._fit = fit
         self._kept: OrderedDict[str, tuple[float, np.ndarray]] = OrderedDict()
         self._lock = threading.Lock()
         # One at a time: a picture of a few kilobytes can take hundreds of megabytes to unpack.
@@ -66,7 +69,7 @@ class Pictures:
             raise MediaError("the picture is empty (0 bytes); choose another file")
         with self._unpacking, _as_file(data) as path:
             try:
-                pixels = fit_image(read_image(path), self._shape)
+                pixels = self._fit(at_most(read_image(path), MAX_SIDE))
             except MediaError as error:
                 # The name of a file that we made up says nothing to the user.
                 raise MediaError(str(error).replace(f"{path}:", "the picture").replace(str(path), "it")) from error

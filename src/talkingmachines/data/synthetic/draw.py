@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from talkingmachines.data.synthetic.brush import Brush, load_skia, shade, tint
+from talkingmachines.data.synthetic.brush import Brush, Point, load_skia, shade, tint
 from talkingmachines.data.synthetic.character import Character
 from talkingmachines.data.synthetic.draw_body import draw_body
 from talkingmachines.data.synthetic.draw_eyes import draw_brow, draw_eye, draw_glasses
@@ -19,7 +19,7 @@ from talkingmachines.data.synthetic.draw_face import (
     draw_neck,
     draw_nose,
 )
-from talkingmachines.data.synthetic.draw_mouth import draw_mouth, mouth_bounds
+from talkingmachines.data.synthetic.draw_mouth import draw_mouth, mouth_bounds, mouth_middle
 from talkingmachines.data.synthetic.draw_scene import draw_scene
 from talkingmachines.data.synthetic.hair import Hair, build_hair
 from talkingmachines.data.synthetic.pose import POSE_FIELDS, Pose
@@ -80,6 +80,18 @@ def face_box(character: Character, pose: Pose) -> tuple[float, float, float, flo
 def mouth_box(character: Character, pose: Pose) -> tuple[float, float, float, float]:
     """x0, y0, x1, y1 in fractions: the mouth at its widest and most open in this pose of the head."""
     return _box(pose, mouth_bounds(Skull(character, pose)))
+
+
+def eyes_and_mouth(character: Character, pose: Pose) -> tuple[Point, Point, Point]:
+    """The middles of left eye, right eye (as seen) and mouth, (x, y) in fractions of the picture."""
+    skull = Skull(character, pose)
+    left, right = (skull.place(side * character.eye_gap, character.eye_y, 0.06) for side in (-1, 1))
+    return _fraction(pose, left), _fraction(pose, right), _fraction(pose, mouth_middle(skull))
+
+
+def _fraction(pose: Pose, point: Point) -> Point:
+    x, y = _to_picture(pose, *point)
+    return x / 256, y / 256
 
 
 def _box(pose: Pose, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from talkingmachines.data.synthetic.brush import Brush, load_skia, mix, ramp, shade, tint
+from talkingmachines.data.synthetic.brush import Brush, Point, load_skia, mix, ramp, shade, tint
 from talkingmachines.data.synthetic.palettes import Color
 from talkingmachines.data.synthetic.skull import MOUTH_GAP, Skull
 
@@ -34,8 +34,7 @@ class _Mouth:
 
 def _measure(skull: Skull) -> _Mouth:
     pose, look = skull.pose, skull.character
-    x, y = skull.place(0.0, look.mouth_y, 0.12)
-    y -= skull.drop * ramp(look.mouth_y, 22, 58)  # the upper lip does not follow the jaw
+    x, y = mouth_middle(skull)
     rounding = min(1.0, max(0.0, pose.mouth_round))
     smile = 0.22 + max(-1.0, min(1.0, pose.smile))  # at rest the face is friendly
     width = look.mouth_width * max(0.42, 1 + 0.22 * pose.mouth_wide - 0.44 * rounding + 0.11 * smile)
@@ -142,9 +141,13 @@ def draw_mouth(brush: Brush, skull: Skull) -> None:
         brush.oval(x + 0.2 * side, mouth.corner, 1.5, 1.4, line, 0.6)
 
 
+def mouth_middle(skull: Skull) -> Point:
+    """Of the shut mouth, in this pose of the head."""
+    x, y = skull.place(0.0, skull.character.mouth_y, 0.12)
+    return x, y - skull.drop * ramp(skull.character.mouth_y, 22, 58)  # the upper lip does not follow the jaw
+
+
 def mouth_bounds(skull: Skull) -> tuple[float, float, float, float]:
     """x0, y0, x1, y1 around the mouth as wide and as open as it gets in this pose of the head."""
-    look = skull.character
-    x, y = skull.place(0.0, look.mouth_y, 0.12)
-    y -= skull.drop * ramp(look.mouth_y, 22, 58)
-    return x - 1.36 * look.mouth_width - 3, y - 13, x + 1.36 * look.mouth_width + 3, y + MOUTH_GAP + 11
+    (x, y), width = mouth_middle(skull), skull.character.mouth_width
+    return x - 1.36 * width - 3, y - 13, x + 1.36 * width + 3, y + MOUTH_GAP + 11

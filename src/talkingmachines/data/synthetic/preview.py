@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from talkingmachines.data.synthetic.character import sample_character
-from talkingmachines.data.synthetic.draw import draw
+from talkingmachines.data.synthetic.looks import draw_clip, sample_look
 from talkingmachines.data.synthetic.pose import Pose
 
 
@@ -22,7 +21,7 @@ def contact_sheet(seeds: Sequence[int], size: int = 128) -> np.ndarray:
     sheet = np.full((rows * size, columns * size, 3), 255, np.uint8)
     for place, seed in enumerate(seeds):
         y, x = size * (place // columns), size * (place % columns)
-        sheet[y : y + size, x : x + size] = draw(sample_character(seed), _lively(seed), size)
+        sheet[y : y + size, x : x + size] = draw_clip(sample_look(seed), _lively(seed).to_row()[None], size)[0]
     return sheet
 
 
