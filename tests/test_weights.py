@@ -174,6 +174,7 @@ def test_values_that_are_not_finite(tmp_path: Path) -> None:
 def test_pictures_are_cut_to_faces_where_a_preset_has_learned_with_some(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[np.ndarray] = []
     monkeypatch.setattr("talkingmachines.framing.finder.FaceFinder.find", lambda self, pixels: found.append(pixels))
+    monkeypatch.setattr("talkingmachines.framing.finder.FaceFinder.find_near", lambda self, pixels, near: None)
     pixels = np.random.default_rng(0).integers(0, 256, (90, 300, 3), dtype=np.uint8)
     # The tiny preset takes faces anywhere, and so does a video of another shape.
     for spec, shape in ((tiny(), (64, 64)), (pocket(), (256, 128))):

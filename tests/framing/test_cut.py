@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from talkingmachines.framing.cut import FacePlaces, fit_face
+from talkingmachines.framing.cut import FacePlaces, _moved_inside, fit_face
 from talkingmachines.framing.finder import FaceFinder
 from talkingmachines.media.image import fit_image
 
@@ -21,6 +21,9 @@ class Knows(FaceFinder):
 
     def find(self, picture: np.ndarray) -> np.ndarray | None:
         return None if self.places is None else np.array(self.places, np.float32)
+
+    def find_near(self, picture: np.ndarray, places: np.ndarray) -> np.ndarray | None:
+        return None
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -54,7 +57,7 @@ def centres(pixels: np.ndarray) -> np.ndarray:
 def test_eyes_and_mouth_come_to_lie_where_they_are_wanted(places: list[tuple[float, float]]) -> None:
     cut = fit_face(marked(200, 300, places), Knows(places), WANTED, SIZE)
     assert cut.shape == (SIZE, SIZE, 3) and cut.dtype == np.uint8
-    assert np.abs(centres(cut) - 100 * WANTED.array()).max() < 2
+    assert np.abs(centres(cut) - 100 * WANTED.array()).max() < 3.5  # with half of the reach
 
 
 def test_a_face_of_other_proportions_has_its_mouth_nearly_there() -> None:
@@ -71,6 +74,16 @@ def test_a_face_that_is_well_placed_leaves_the_picture_as_it_is(shift: tuple[flo
     assert np.array_equal(fit_face(pixels, Knows(list(places)), WANTED, SIZE), fit_image(pixels, SIZE))
     narrow = replace(WANTED, reach=(0.001, 0.001))
     assert any(shift) != np.array_equal(fit_face(pixels, Knows(list(places)), narrow, SIZE), fit_image(pixels, SIZE))
+
+
+def test_a_face_that_is_well_placed_is_not_looked_for_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, finder = picture(200, 300), Knows([(20, 30), (120, 30), (70, 130)])
+    seen = []
+    monkeypatch.setattr(finder, "find_near", lambda fitted, near: seen.append(fitted) or near + 1)
+    assert np.array_equal(fit_face(pixels, finder, WANTED, SIZE), fit_image(pixels, SIZE))
+    assert np.array_equal(seen[0], fit_image(pixels, SIZE))
+    monkeypatch.setattr(finder, "find_near", lambda fitted, near: near + 30)  # there is one, but not well placed
+    assert not np.array_equal(fit_face(pixels, finder, WANTED, SIZE), fit_image(pixels, SIZE))
 
 
 def test_a_face_of_another_size_does_not() -> None:
@@ -102,6 +115,12 @@ def test_a_tiny_face_in_a_large_picture_takes_no_more_memory_than_its_part(monke
     places = [(3000.0, 2000.0), (3001.0, 2000.0), (3000.5, 2001.0)]
     cut = fit_face(np.zeros((4000, 6000, 3), np.uint8), Knows(places), WANTED, SIZE)  # 20 times as large: 30 GB
     assert cut.shape == (SIZE, SIZE, 3)
+
+
+@pytest.mark.parametrize(("start", "moved"), [(-3, 0), (-8, -3), (20, 20), (403, 400), (420, 415)])
+def test_a_window_that_looks_out_a_little_is_moved(start: float, moved: int) -> None:
+    assert _moved_inside(start, size=100, length=500, reach=5) == moved
+    assert _moved_inside(-10, size=100, length=80, reach=5) == -10  # it looks out on both sides
 
 
 def test_the_corner_of_a_picture() -> None:

@@ -50,10 +50,11 @@ def toon_opening(toon: Toon, frames: np.ndarray, finder: FaceFinder) -> np.ndarr
     x0, y0, x1, y1 = (round(size * value) for value in box)
     change = widest[y0:y1, x0:x1].astype(np.float32) - shut[y0:y1, x0:x1]
     rest = size * np.array(places_of(toon, Pose()))
-    start = finder.find_near(shut, rest)
+    start, moved = finder.find_near(shut, rest), np.zeros(2)
     openings = []
     for frame in frames:
-        moved = (finder.find_near(frame, rest) - start)[:2].mean(0)
+        if start is not None and (seen_at := finder.find_near(frame, rest)) is not None:
+            moved = (seen_at - start)[:2].mean(0)
         image = Image.fromarray(frame).transform(
             (size, size), Image.Transform.AFFINE, (1, 0, moved[0], 0, 1, moved[1]), Image.Resampling.BILINEAR
         )

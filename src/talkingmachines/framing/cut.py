@@ -55,6 +55,10 @@ def fit_face(picture: np.ndarray, finder: FaceFinder, wanted: FacePlaces, size: 
     What lies outside of the picture are its edges, drawn out and blurred. The largest centred part (media.fit_image)
     where the face is well placed in that, and where none is found, which is said in the log.
     """
+    fitted, goal = fit_image(picture, size), wanted.array() * size
+    near = finder.find_near(fitted, goal)
+    if near is not None and wanted.fits(near / size):
+        return fitted
     found = finder.find(picture)
     if found is None:
         log.warning(
@@ -62,17 +66,27 @@ def fit_face(picture: np.ndarray, finder: FaceFinder, wanted: FacePlaces, size: 
             "the eyes are a little above its middle and the mouth is %.0f%% from the top",
             100 * wanted.mouth[1],
         )
-        return fit_image(picture, size)
+        return fitted
     height, width = picture.shape[:2]
     side = min(height, width)
     if wanted.fits((found - [(width - side) / 2, (height - side) / 2]) / side):
-        return fit_image(picture, size)
-    goal = wanted.array() * size
+        return fitted
     scale = face_size(goal) / face_size(found)
     corner = (_WEIGHTS * (scale * found - goal)).sum(0)
-    left, top = (round(float(value)) for value in corner)
+    left, top = (
+        _moved_inside(float(start), size, scale * length, size * reach / 2)
+        for start, length, reach in zip(corner, (width, height), wanted.reach, strict=True)
+    )
     log.info("the picture is cut to the face: %.2f of its size, from %d,%d on", scale, left, top)
     return _window(picture, scale, left, top, size)
+
+
+def _moved_inside(start: float, size: int, length: float, reach: float) -> int:
+    """Where a window of `size` begins that is not to look out of 0 .. length, if moving it by `reach` helps."""
+    before, behind = max(0.0, -start), max(0.0, start + size - length)
+    if before and behind:
+        return round(start)
+    return round(start + min(before, reach) - min(behind, reach))
 
 
 def _window(picture: np.ndarray, scale: float, left: int, top: int, size: int) -> np.ndarray:
