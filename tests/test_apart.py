@@ -139,3 +139,10 @@ def test_it_ends_when_its_pipe_is_closed() -> None:
         assert address.is_socket() and process.poll() is None
         process.stdin.close()
         assert process.wait(10) == 0 and not address.exists()
+
+
+def test_a_pipe_that_is_closed_before_it_serves() -> None:
+    command = [sys.executable, "-c", "from talkingmachines.apart import serve; serve(0)"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        process.communicate("00" * 32 + "\n", timeout=60)
+        assert process.returncode == 0

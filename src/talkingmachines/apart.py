@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -186,6 +187,8 @@ def serve(nice: int) -> None:
 
 def _stop_with_the_other(server: Any) -> None:
     sys.stdin.read()
+    while not hasattr(server, "stop_event"):  # it has not begun to serve
+        time.sleep(0.01)
     server.stop_event.set()
 
 

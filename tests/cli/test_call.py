@@ -33,7 +33,7 @@ def _served(monkeypatch):
         served["loaded"] = options
         begin()
         shape, spec = options["shape"] or (64, 64), replace(pocket(), finds_face=options["name_or_path"] == "weights")
-        parts = {"chunk_frames": 12, "window": 4, "check_box": spec.check_box, "needed": nullcontext}
+        parts = {"chunk_frames": 12, "window": 4, "check_box": spec.check_box, "needed": nullcontext, "fit": None}
         return SimpleNamespace(shape=shape, **parts)
 
     monkeypatch.setattr(serve_module, "serve", serve)
