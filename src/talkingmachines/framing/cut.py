@@ -73,20 +73,9 @@ def fit_face(picture: np.ndarray, finder: FaceFinder, wanted: FacePlaces, size: 
         return fitted
     scale = face_size(goal) / face_size(found)
     corner = (_WEIGHTS * (scale * found - goal)).sum(0)
-    left, top = (
-        _moved_inside(float(start), size, scale * length, size * reach / 2)
-        for start, length, reach in zip(corner, (width, height), wanted.reach, strict=True)
-    )
+    left, top = (round(float(value)) for value in corner)
     log.info("the picture is cut to the face: %.2f of its size, from %d,%d on", scale, left, top)
     return _window(picture, scale, left, top, size)
-
-
-def _moved_inside(start: float, size: int, length: float, reach: float) -> int:
-    """Where a window of `size` begins that is not to look out of 0 .. length, if moving it by `reach` helps."""
-    before, behind = max(0.0, -start), max(0.0, start + size - length)
-    if before and behind:
-        return round(start)
-    return round(start + min(before, reach) - min(behind, reach))
 
 
 def _window(picture: np.ndarray, scale: float, left: int, top: int, size: int) -> np.ndarray:
