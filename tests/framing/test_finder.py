@@ -72,6 +72,14 @@ def test_any_shape_is_looked_at(finder: FaceFinder, shape: tuple[int, int]) -> N
     finder.find(np.resize(NOISE, (*shape, 3)))
 
 
+def test_a_face_beside_the_picture_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, places = FaceFinder(), np.array([[170.0, 70], [190, 70], [180, 90]])
+    monkeypatch.setattr(model, "_look", lambda image, side: (0.9, places))
+    monkeypatch.setattr(model, "_look_again", lambda image, near: (0.9, places))
+    assert model.find(np.zeros((SIDE, SIDE, 3), np.uint8)) is None
+    assert model.find(np.zeros((SIDE, 200, 3), np.uint8)) is places
+
+
 def test_a_face_that_is_lost_when_looked_at_again_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     model = FaceFinder()
     places = np.array([[70.0, 70], [90, 70], [80, 90]])

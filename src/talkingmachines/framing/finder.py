@@ -90,7 +90,9 @@ class FaceFinder(nn.Module):
             if score < CERTAIN:
                 return None
             score, places = self._look_again(image, places)
-        return places if score >= CERTAIN else None
+        x, y = middle(places)
+        inside = 0 <= x < image.width and 0 <= y < image.height
+        return places if score >= CERTAIN and inside else None
 
     @torch.inference_mode()
     def find_near(self, picture: np.ndarray, places: np.ndarray) -> np.ndarray | None:
