@@ -111,7 +111,7 @@ def test_what_is_inside_is_kept_and_what_is_outside_goes_on_from_it() -> None:
     assert steps.max() <= 8  # no edge where the picture ends, where it is reflected
 
 
-def test_a_tiny_face_in_a_large_picture_takes_no_more_memory_than_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tiny_face_in_a_large_picture_takes_no_more_memory_than_its_part() -> None:
     places = [(3000.0, 2000.0), (3001.0, 2000.0), (3000.5, 2001.0)]
     cut = fit_face(np.zeros((4000, 6000, 3), np.uint8), Knows(places), WANTED, SIZE)  # 20 times as large: 30 GB
     assert cut.shape == (SIZE, SIZE, 3)

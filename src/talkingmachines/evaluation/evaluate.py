@@ -14,8 +14,8 @@ from torch import Tensor
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.data.synthetic.character import sample_character
 from talkingmachines.data.synthetic.clip import Clip
-from talkingmachines.data.synthetic.draw import draw, draw_clip, head_mask
-from talkingmachines.data.synthetic.looks import draw_clip as draw_toons
+from talkingmachines.data.synthetic.draw import draw, head_mask
+from talkingmachines.data.synthetic.looks import draw_clip
 from talkingmachines.data.synthetic.pose import POSE_FIELDS, Pose
 from talkingmachines.data.synthetic.toon import Toon
 from talkingmachines.evaluation import metrics
@@ -32,11 +32,13 @@ from talkingmachines.evaluation.elsewhere import elsewhere
 from talkingmachines.evaluation.reader import FaceReader, load_reader
 from talkingmachines.evaluation.scores import RECORDING_LAGS, Take, envelope_r, lips, motion, real_lips
 from talkingmachines.evaluation.toons import ToonTake, toon_lips
+from talkingmachines.framing.finder import FaceFinder
 from talkingmachines.media.audio import read_audio
 from talkingmachines.precision import fast_autocast
 from talkingmachines.types import SAMPLE_RATE
 from talkingmachines.vae.model import PATCH
 from talkingmachines.vae.pixels import to_frames, to_unit
+from talkingmachines.weights import load_finder
 
 SHOULDERS = 0.72
 """Above this height (in fractions of the picture) there is only head and background."""
@@ -123,12 +125,12 @@ def evaluate(
     for index, path in enumerate(recordings):
         real.append(studio.record(path, cast_of(config, len(spoken) + len(heard) + index)))
         step()
-    lips_r, toons = [], []
+    lips_r, toons, finder = [], [], load_finder()
     for index, clip in enumerate(moved):
         lips_r.append(_elsewhere_r(avatar, reader, clip, config.seed + index))
         step()
     for index, clip in enumerate(simple):
-        toons.append(_play_toon(avatar, clip, index, config.seed + index, look))
+        toons.append(_play_toon(avatar, finder, clip, index, config.seed + index, look))
         step()
     return {
         "vae": autoencoder,
@@ -158,13 +160,13 @@ def _elsewhere_r(avatar: Speaker, reader: FaceReader, clip: Clip, seed: int) -> 
     return metrics.pearson(reader.read(made)["mouth_open"][1:], clip.track[1:, _MOUTH])
 
 
-def _play_toon(avatar: Speaker, clip: Clip, toon: int, seed: int, look: Look | None) -> ToonTake:
+def _play_toon(avatar: Speaker, finder: FaceFinder, clip: Clip, toon: int, seed: int, look: Look | None) -> ToonTake:
     """Held-out toon number `toon` in place of the clip's character."""
-    true = draw_toons(Toon(toon), clip.track, avatar.size)
+    true = draw_clip(Toon(toon), clip.track, avatar.size)
     made = avatar.generate(true[0], clip.samples, seed=seed)
     if look is not None:
         look(f"toon-{toon:02}", true, made)
-    return ToonTake.of(Toon(toon), clip.track[:, _MOUTH], true, made)
+    return ToonTake.of(Toon(toon), clip.track[:, _MOUTH], true, made, finder)
 
 
 def evaluate_vae(

@@ -11,7 +11,6 @@ from talkingmachines.data.synthetic.pose import Pose
 from talkingmachines.data.synthetic.toon import Toon
 from talkingmachines.evaluation.metrics import pearson
 from talkingmachines.framing.finder import FaceFinder
-from talkingmachines.weights import load_finder
 
 
 @dataclass(frozen=True)
@@ -24,9 +23,8 @@ class ToonTake:
     opening: float
 
     @classmethod
-    def of(cls, toon: Toon, opening: np.ndarray, true: np.ndarray, made: np.ndarray) -> Self:
+    def of(cls, toon: Toon, opening: np.ndarray, true: np.ndarray, made: np.ndarray, finder: FaceFinder) -> Self:
         """opening: the drawn one, [T]; true, made: [T, S, S, 3] uint8, of which the first frame was given."""
-        finder = load_finder()
         drawn, seen = (toon_opening(toon, frames[1:], finder) for frames in (true, made))
         return cls(pearson(seen, opening[1:]), pearson(drawn, opening[1:]), float(seen.std() / max(1e-6, drawn.std())))
 

@@ -71,11 +71,18 @@ def fit_face(picture: np.ndarray, finder: FaceFinder, wanted: FacePlaces, size: 
     side = min(height, width)
     if wanted.fits((found - [(width - side) / 2, (height - side) / 2]) / side):
         return fitted
-    scale = face_size(goal) / face_size(found)
-    corner = (_WEIGHTS * (scale * found - goal)).sum(0)
-    left, top = (round(float(value)) for value in corner)
+    scale, shift = similarity(found, goal)
+    left, top = (round(float(value)) for value in -shift)
     log.info("the picture is cut to the face: %.2f of its size, from %d,%d on", scale, left, top)
     return _window(picture, scale, left, top, size)
+
+
+def similarity(places: np.ndarray, goal: np.ndarray, larger: float = 1.0) -> tuple[float, np.ndarray]:
+    """scale and shift [2]: scale * places + shift is a face of the size of `goal`, or larger by a factor, as near to it as
+    can be. places, goal: [3, 2].
+    """
+    scale = larger * face_size(goal) / face_size(places)
+    return scale, (_WEIGHTS * (goal - scale * places)).sum(0)
 
 
 def _window(picture: np.ndarray, scale: float, left: int, top: int, size: int) -> np.ndarray:

@@ -51,16 +51,16 @@ class FaceFinder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        narrow, middle, width = 16, 32, 64
+        narrow, medium, width = 16, 32, 64
         self.stem = nn.Sequential(
             nn.Conv2d(3, narrow, 5, stride=2, padding=2),
             nn.GroupNorm(4, narrow),
             nn.SiLU(),
-            nn.Conv2d(narrow, middle, 3, stride=2, padding=1),
-            nn.GroupNorm(8, middle),
+            nn.Conv2d(narrow, medium, 3, stride=2, padding=1),
+            nn.GroupNorm(8, medium),
             nn.SiLU(),
-            _Block(middle, 1),
-            nn.Conv2d(middle, width, 3, stride=2, padding=1),
+            _Block(medium, 1),
+            nn.Conv2d(medium, width, 3, stride=2, padding=1),
         )
         self.blocks = nn.Sequential(*(_Block(width, dilation) for dilation in (1, 2, 4, 8, 2, 1)))
         self.out = nn.Conv2d(width, 7, 1)
@@ -75,9 +75,9 @@ class FaceFinder(nn.Module):
         out = self.out(F.silu(self.blocks(self.stem(pixels)))).float()
         h, w = out.shape[-2:]
         y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-        middle = (torch.stack([x, y], -1).to(out) + 0.5) * CELL
+        centres = (torch.stack([x, y], -1).to(out) + 0.5) * CELL
         offsets = out[:, 1:].movedim(1, -1).unflatten(-1, (3, 2)) * CELL
-        return out[:, 0], middle[:, :, None] + offsets
+        return out[:, 0], centres[:, :, None] + offsets
 
     @torch.inference_mode()
     def find(self, picture: np.ndarray) -> np.ndarray | None:
@@ -123,7 +123,7 @@ class FaceFinder(nn.Module):
         square = reduced.transform((SIDE, SIDE), Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR,
                                    fillcolor=(128, 128, 128))  # fmt: skip
         scores, found = self._run(np.asarray(square))
-        near = np.hypot(*(np.stack([middle(one) for one in found]) - SIDE / 2).T) < _REFINED
+        near = np.hypot(*(middle(found) - SIDE / 2).T) < _REFINED
         scores = np.where(near, scores.flatten(), 0.0)
         best = int(scores.argmax())
         return float(scores[best]), found[best] / scale + (left, top)

@@ -13,12 +13,10 @@ import numpy as np
 from talkingmachines.data.synthetic.brush import Point
 from talkingmachines.data.synthetic.palettes import SKINS, Color
 from talkingmachines.data.synthetic.pose import Pose
+from talkingmachines.framing.cut import similarity
 
-_PLACED: tuple[Point, Point, Point] = ((103.4, 122.3), (152.6, 122.3), (128.0, 156.4))
+_PLACED = np.array([(103.4, 122.3), (152.6, 122.3), (128.0, 156.4)])
 """Where the other characters have their eyes and their mouth, in a picture of 256 pixels."""
-
-_WEIGHTS = (1 / 6, 1 / 6, 2 / 3)
-"""A mouth is where theirs is, whatever the proportions of the face; see framing.cut."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +54,9 @@ class Figure:
 
     def _place(self, rng: np.random.Generator) -> None:
         """Its face as large as those of others, and its mouth where theirs are, give or take a little."""
-        (left, right, mouth), own = _PLACED, (self._eye(-1), self._eye(1), self._mouth())
-        size = math.sqrt((mouth[1] - left[1]) * (right[0] - left[0]))
-        self.scale = size / math.sqrt(2 * self.gap * self.mouth_drop) * float(rng.uniform(0.94, 1.06))
-        x, y = (
-            sum(w * (p[i] - self.scale * q[i]) for w, p, q in zip(_WEIGHTS, _PLACED, own, strict=True)) for i in (0, 1)
-        )
-        self.shift = (x + float(rng.uniform(-3, 3)), y + float(rng.uniform(-2, 2)))
+        own = np.array([self._eye(-1), self._eye(1), self._mouth()])
+        self.scale, (x, y) = similarity(own, _PLACED, float(rng.uniform(0.94, 1.06)))
+        self.shift = (float(x + rng.uniform(-3, 3)), float(y + rng.uniform(-2, 2)))
 
     def _eye(self, side: int) -> Point:
         return self.middle[0] + self.side + side * self.gap, self.eye_y
