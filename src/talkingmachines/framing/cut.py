@@ -78,8 +78,8 @@ def fit_face(picture: np.ndarray, finder: FaceFinder, wanted: FacePlaces, size: 
 
 
 def similarity(places: np.ndarray, goal: np.ndarray, larger: float = 1.0) -> tuple[float, np.ndarray]:
-    """scale and shift [2]: scale * places + shift is a face of the size of `goal`, or larger by a factor, as near to it as
-    can be. places, goal: [3, 2].
+    """scale, shift [2]: scale * places + shift is a face of the size of `goal`, or larger by a factor, as near to it as
+    it gets. places, goal: [3, 2].
     """
     scale = larger * face_size(goal) / face_size(places)
     return scale, (_WEIGHTS * (goal - scale * places)).sum(0)
