@@ -74,6 +74,14 @@ def test_pictures_are_cut_there(apart: ApartAvatar) -> None:
         apart.fit(wide[..., 0])
 
 
+def test_nothing_is_read_from_the_folder_it_is_called_in(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secrets.py").write_text("raise SystemExit('this is not the module that was meant')")
+    monkeypatch.chdir(tmp_path)
+    ApartAvatar(str(weights), device="cpu").close()
+
+
 def test_two_sessions_do_not_meet(apart: ApartAvatar) -> None:
     first, second = apart.session(IMAGE, 1), apart.session(IMAGE, 2)
     pieces = [frames_of(session, 1) for session in (first, second)]

@@ -61,7 +61,9 @@ class ApartAvatar:
         key = secrets.token_bytes(32)
         serve = _SERVE.format(_NICE if yields else 0)
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen([sys.executable, "-c", serve], stdin=pipe, stdout=pipe, start_new_session=True)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", serve], stdin=pipe, stdout=pipe, start_new_session=True
+        )
         self._end = weakref.finalize(self, _end, self._process)
         assert self._process.stdin and self._process.stdout
         self._process.stdin.write(key.hex().encode() + b"\n")
@@ -257,6 +259,7 @@ class _Session:
 
     def close(self) -> None:
         self._session.close()
+        self._denoised.clear()
 
 
 class _Models(BaseManager):

@@ -1,7 +1,9 @@
 """Whole calls: the pipeline, voices behind a wire that fails, and what is left when a call is over."""
 
 import asyncio
+import gc
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
 
@@ -55,10 +57,15 @@ def realtime(server: RealtimeServer, persona: Persona = ADA) -> CallOptions:
     return CallOptions(persona, voice="openai-realtime", realtime_url=server.url, key="a-key", call_id="test")
 
 
-def with_server(behaviours: list[Behaviour], act: Callable[[RealtimeServer], Act], persona: Persona = ADA):
+def with_server(
+    behaviours: list[Behaviour],
+    act: Callable[[RealtimeServer], Act],
+    persona: Persona = ADA,
+    avatar: Painter | None = None,
+):
     async def whole():
         async with RealtimeServer(ANSWER, behaviours).running() as server:
-            transport, counts = await hold(realtime(server, persona), act(server))
+            transport, counts = await hold(realtime(server, persona), act(server), avatar)
             return server, transport, counts
 
     return asyncio.run(whole())
@@ -95,6 +102,20 @@ def test_an_audio_model_is_heard_and_seen(behaviour: Behaviour) -> None:
     assert server.of("session.update")[0]["session"].get("audio")
     assert "You are Ada." in json_of(server.of("session.update")), "who the character is"
     assert "Hello there." in json_of(server.of("conversation.item.create")), "what it says first"
+
+
+def test_a_call_that_is_over_keeps_no_session() -> None:
+    """Its memory is the next caller's, at once and not when Python happens to look for cycles."""
+    painter = Painter()
+    with_server([Behaviour()], whole_answers(1), avatar=painter)
+    gc.disable()
+    try:
+        with_server([Behaviour()], whole_answers(1), avatar=painter)
+        sessions = [weakref.ref(session) for session in painter.sessions]
+        painter.sessions.clear()
+        assert [session() for session in sessions] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_the_users_sound_reaches_the_model_and_interrupts_it() -> None:

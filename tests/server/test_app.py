@@ -3,14 +3,16 @@ import json
 import time
 
 import pytest
+from fastapi import Request
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from server_fakes import CHARACTER, OFFER, FakeSignalling, fake_app
+from server_fakes import CHARACTER, OFFER, FakeConnection, FakeSignalling, fake_app
 
 from talkingmachines.errors import SessionError
 from talkingmachines.server import calls as calls_module
 from talkingmachines.server.config import ServerConfig
+from talkingmachines.server.guard import Refused, check
 
 
 @pytest.fixture(name="client")
@@ -69,6 +71,14 @@ def test_a_caller_comes_back_into_the_same_call(client):
     replayed = client.post(f"{path}/offer", json={**OFFER, "pc_id": answer["pc_id"]})
     assert replayed.status_code == 409
     assert client.post(f"{path}/offer", json=OFFER).status_code == 409
+
+
+def test_a_caller_whose_answer_was_lost_asks_again(client):
+    path, answer = begin(client)
+    restart = {**OFFER, "pc_id": answer["pc_id"], "restart_pc": True}
+    assert [client.post(f"{path}/offer", json=restart).json()["pc_id"] for _ in range(2)] == ["pc-2", "pc-3"]
+    older = {**restart, "pc_id": "pc-2"}
+    assert client.post(f"{path}/offer", json=older).status_code == 409
 
 
 @pytest.mark.parametrize(
@@ -156,6 +166,22 @@ def test_off_loopback_a_token_is_demanded():
         assert client.post("/api/calls", json=CHARACTER).status_code == 401
 
 
+@pytest.mark.parametrize(("host", "query"), [(b"x/page/?", b""), (b"x", b"\xff")])
+def test_what_is_asked_for_is_what_is_routed_whatever_the_rest_says(host, query):
+    request = Request({"type": "http", "path": "/api/calls", "query_string": query, "headers": [(b"host", host)]})
+    with pytest.raises(Refused, match="link is not complete"):
+        check(request, ServerConfig("0.0.0.0", token="secret"))
+
+
+def test_behind_a_proxy_that_says_another_host():
+    config = {"public_url": "https://call.example.org/", "token": "secret"}
+    headers = {"authorization": "Bearer secret", "origin": "https://call.example.org"}
+    with TestClient(fake_app(**config), base_url="http://localhost:7860") as client:
+        assert client.post("/api/calls", json=CHARACTER, headers=headers).status_code == 201
+        headers["origin"] = "https://call.example.com"
+        assert client.post("/api/calls", json=CHARACTER, headers=headers).status_code == 403
+
+
 def test_the_link():
     assert ServerConfig(port=80).link == "http://localhost:80/" and ServerConfig().token is None
     away = ServerConfig("0.0.0.0", 80)
@@ -225,6 +251,54 @@ def test_ended_twice_it_is_still_cleaned_up(tmp_path):
         ended = client.post(f"{path}/report", json={}).json()
         assert ended["detail"] == "one" and ended["finished"] == next(tmp_path.iterdir()).name
         assert ended["finished"].endswith(".mp4") and ".part." not in ended["finished"]
+
+
+def test_nothing_begins_in_a_call_that_is_ending():
+    signalling, asked = FakeSignalling(), {}
+
+    async def slowly():
+        asked["recording"] = await app.state.calls.record(call, on=True) or call.recorder
+        signalling.connection.closed = True
+
+    with TestClient(app := fake_app(make_signalling=lambda: signalling), base_url="http://localhost") as client:
+        path, _ = begin(client)
+        (call,) = app.state.calls.active.values()
+        signalling.connection.disconnect = slowly
+        client.post(f"{path}/end")
+    assert asked == {"recording": None} and signalling.connection.closed
+
+
+def test_an_offer_that_is_answered_while_its_call_ends_begins_nothing():
+    connection = FakeConnection()
+
+    class Slow(FakeSignalling):
+        async def offer(self, offer, connected):
+            ending = asyncio.create_task(app.state.calls.end(call, "you hung up"))
+            await asyncio.sleep(0)
+            await connected(connection)
+            await ending
+            return {}
+
+    with TestClient(app := fake_app(make_signalling=Slow), base_url="http://localhost") as client:
+        path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"
+        (call,) = app.state.calls.active.values()
+        client.post(f"{path}/recording", json={"on": True})  # so that it takes time to end
+        client.post(f"{path}/offer", json=OFFER)
+        assert connection.closed and call.task is None and not app.state.calls.active
+
+
+def test_a_report_that_comes_when_its_call_is_over_is_nobodys(client):
+    path, _ = begin(client)
+    calls = client.app.state.calls
+    (call,) = calls.active.values()
+
+    def body():
+        calls._forget(call)
+        yield b'{"fps": 3}'
+
+    assert client.post(f"{path}/report", content=body()).status_code == 410
+    assert not calls.metrics._seen
+    call.task.cancel()
 
 
 def test_of_two_first_offers_one_begins_the_call():

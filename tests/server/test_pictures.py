@@ -14,6 +14,7 @@ from server_fakes import OFFER, SHAPE, SIZE, fake_app, png
 from talkingmachines.errors import MediaError
 from talkingmachines.media.image import fit_image
 from talkingmachines.server import pictures as pictures_module
+from talkingmachines.server import routes
 from talkingmachines.server.pictures import LOOKS, Pictures, bundled_characters, bundled_picture
 
 UPLOAD = "/api/pictures?consent=yes"
@@ -88,6 +89,13 @@ def test_rubbish_is_refused_in_one_line(client, data, status):
     assert answer.status_code == status and "\n" not in detail and "/tmp" not in detail
     assert detail.startswith(("the picture ", "that is more"))
     assert client.post(UPLOAD, content=png()).status_code == 201
+
+
+def test_too_many_at_once_are_told_to_wait(monkeypatch):
+    monkeypatch.setattr(routes, "MAX_UPLOADS", 0)
+    with TestClient(fake_app(), base_url="http://localhost") as client:
+        answer = client.post(UPLOAD, content=png())
+    assert answer.status_code == 503 and answer.headers["retry-after"]
 
 
 @given(cut=st.integers(0, 400), noise=st.binary(max_size=60), where=st.integers(0, 300))

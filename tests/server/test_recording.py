@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -90,13 +91,14 @@ def test_a_killed_process_leaves_a_file_that_plays(tmp_path):
     assert len(decode(tmp_path / "call-cut.mp4")[0]) == len(pictures)
 
 
+def no_space(*_):
+    raise OSError(28, "No space left on device")
+
+
 def test_a_disk_that_fails_ends_the_recording_and_nothing_else(tmp_path, monkeypatch):
     recorder = Recorder(tmp_path / "a.mp4", (SIZE, SIZE), "a call")
 
-    def fail(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(recorder._file, "add", fail)
+    monkeypatch.setattr(recorder._file, "add", no_space)
     for _ in range(3):
         recorder.picture(np.zeros((SIZE, SIZE, 3), np.uint8))
     assert recorder.close() is None and isinstance(recorder.failure, MediaError)
@@ -153,7 +155,40 @@ def test_one_button_records():
     assert not kept.exists()  # nobody asked to keep it
 
 
+def test_a_recording_that_has_failed_is_begun_anew(monkeypatch):
+    with TestClient(fake_app(), base_url="http://localhost") as client:
+        path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"
+        client.post(f"{path}/recording", json={"on": True})
+        (call,) = client.app.state.calls.active.values()
+        failed = call.recorder
+        monkeypatch.setattr(failed._file, "add", no_space)
+        feed(client)
+        failed._thread.join()
+        assert client.post(f"{path}/recording", json={"on": True}).json() == {"recording": True, "finished": None}
+        assert call.recorder is not failed and list(failed.part.parent.iterdir()) == [call.recorder.part]
+        first = client.post(f"{path}/recording", json={"on": False}).json()["finished"]
+        client.post(f"{path}/recording", json={"on": True})
+        second = client.post(f"{path}/recording", json={"on": False}).json()["finished"]
+        assert first and second and first != second
+
+
+def test_what_users_have_recorded_is_deleted_after_an_hour(monkeypatch):
+    with TestClient(fake_app(), base_url="http://localhost") as client:
+        path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"
+        client.post(f"{path}/recording", json={"on": True})
+        feed(client)
+        name = client.post(f"{path}/recording", json={"on": False}).json()["finished"]
+        kept = client.app.state.calls.recordings.path(name)
+        os.utime(kept, (0, 0))
+        end = time.monotonic() + 10
+        while kept.exists():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert client.get(f"/api/recordings/{name}").status_code == 404
+
+
 def test_every_call_is_recorded_into_the_folder_and_closed_at_shutdown(tmp_path):
+    (tmp_path / "calls").mkdir()
     with TestClient(fake_app(record=tmp_path / "calls"), base_url="http://localhost") as client:
         assert client.get("/api/config").json()["recorded"] is True
         path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"
@@ -163,12 +198,14 @@ def test_every_call_is_recorded_into_the_folder_and_closed_at_shutdown(tmp_path)
             assert time.monotonic() < end
             time.sleep(0.02)
         feed(client)
+        assert client.post(f"{path}/recording", json={"on": False}).status_code == 403  # not the caller's to say
     (kept,) = (tmp_path / "calls").iterdir()
     assert kept.suffixes == [".mp4"] and len(decode(kept)[0]) == 30
 
 
 def test_a_folder_that_has_gone_does_not_end_the_call(tmp_path, caplog):
     folder = tmp_path / "calls"
+    folder.mkdir()
     with TestClient(fake_app(record=folder), base_url="http://localhost") as client:
         folder.rmdir()
         path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"

@@ -1,6 +1,7 @@
 """Fast arithmetic that is wrong is not used."""
 
 import logging
+import math
 
 import pytest
 import torch
@@ -19,6 +20,12 @@ def noise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return made.flip(-2) if made.dtype == torch.bfloat16 else made
 
 
+def nothing(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Wrong in bfloat16 alone, too."""
+    made = convolve_patches(x, weight, bias)
+    return made * math.nan if made.dtype == torch.bfloat16 else made
+
+
 def test_bfloat16_is_right_on_this_processor() -> None:
     """Also without instructions for it."""
     avatar = load("pocket", device="cpu", dtype=torch.float32)
@@ -34,6 +41,12 @@ def test_a_wrong_kernel_is_found_out(monkeypatch: pytest.MonkeyPatch, caplog: py
     [record] = caplog.records
     assert "bfloat16 is computed wrongly on this processor" in record.message
     assert load("pocket", device="cpu", dtype=torch.bfloat16).engine.dtype == torch.bfloat16, "as asked for"
+
+
+def test_a_kernel_that_makes_no_numbers_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    avatar = load("pocket", device="cpu", dtype=torch.float32)
+    monkeypatch.setattr(warp, "convolve_patches", nothing)
+    assert rounding_error(avatar.student, avatar.vae, avatar.preset.chunk.frames, avatar.shape) == math.inf
 
 
 def test_nothing_is_tried_without_fast_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:

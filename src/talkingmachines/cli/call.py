@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from talkingmachines.cli.avatar_options import AvatarOptions, FaceBoxOption, read_face_box, takes_avatar_options
-from talkingmachines.cli.console import measured_calls
+from talkingmachines.cli.console import make_folder, measured_calls
 from talkingmachines.errors import ConfigError, MediaError, MissingPackageError
 from talkingmachines.media.files import reason
 
@@ -72,7 +72,6 @@ def call(
         from talkingmachines.conversation.persona import load_persona
         from talkingmachines.server.config import ServerConfig
         from talkingmachines.server.logs import set_up_logging
-        from talkingmachines.server.recordings import make_folder
         from talkingmachines.server.serve import bind, serve
     set_up_logging(log_json)
     # What can be wrong is said before the models are read.

@@ -35,21 +35,23 @@ class LiveThread:
         self._call: LiveCall | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
+        self.counts = LiveCounts()
 
     async def open(self) -> None:
-        """Opens the call and begins with its first pictures, off the event loop. Harmless when repeated.
+        """Opens the call and begins with its first pictures, off the event loop. Harmless when repeated or closed.
 
         Raises what `Avatar.live` raises.
         """
-        if self._call is None:
+        if self._call is None and not self._closed:
             await asyncio.to_thread(self._open)
 
     def _open(self) -> None:
-        self._call = self._avatar.live(self._image, self._seed)
+        self._call = call = self._avatar.live(self._image, self._seed)
+        self.counts = call.counts
         if self._closed:  # meanwhile
-            self._call.close()
+            self._join()
         else:
-            self._call.prepare()
+            call.prepare()
 
     def begin(self) -> None:
         """From now on frames come, once only. Nothing happens when the call is closed."""
@@ -58,24 +60,20 @@ class LiveThread:
             self._thread = threading.Thread(target=self._take, args=arguments, name="live call", daemon=True)
             self._thread.start()
 
-    @property
-    def counts(self) -> LiveCounts:
-        return self._call.counts if self._call else LiveCounts()
-
     def push(self, samples: np.ndarray) -> None:
         """float32 [n], mono 16 kHz. Nothing happens when the call has ended: its reason comes out of `frames`."""
         with suppress(SessionError):
-            if self._call:
-                self._call.push_audio(samples)
+            if call := self._call:
+                call.push_audio(samples)
 
     def end_segment(self) -> None:
         with suppress(SessionError):
-            if self._call:
-                self._call.end_segment()
+            if call := self._call:
+                call.end_segment()
 
     def interrupt(self) -> None:
-        if self._call:
-            self._call.interrupt()
+        if call := self._call:
+            call.interrupt()
 
     async def frames(self) -> AsyncIterator[LiveFrame]:
         """Each when its time has come. Raises what ended the call, unless that was `close`."""
@@ -93,10 +91,11 @@ class LiveThread:
         self._queue.put_nowait(None)
 
     def _join(self) -> None:
-        if self._call:
-            self._call.close()
+        if call := self._call:
+            call.close()
         if self._thread:
             self._thread.join()
+        self._call = None  # and with it all that its session remembers, however long this object is kept
 
     def _take(self, call: LiveCall, loop: asyncio.AbstractEventLoop) -> None:
         try:

@@ -107,8 +107,8 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     if image.mode == "F":
         raise MediaError(f"{path}: has floating-point pixels, whose range is not known; save it as an 8-bit PNG")
     if image.mode.startswith("I"):  # 16-bit grey, in 16 or 32 bits of memory
-        grey = np.asarray(image).astype(np.int64) // 257
-        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
+        grey = np.asarray(image) // 257
+        return Image.fromarray(grey.clip(0, 255, out=grey).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         below = Image.new("RGBA", image.size, (*BACKGROUND, 255))

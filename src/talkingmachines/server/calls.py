@@ -65,7 +65,8 @@ class Signalling(Protocol):
 class Call:
     """One call. pixels: the picture of the character, [H, W, 3] uint8.
 
-    pc_id: names the connection that the caller has now; answers to offers carry it. recorded: the last recording.
+    pc_id: names the connection that the caller has now; answers to offers carry it. replaced: the one before, which a
+    caller still names who never got the answer. recorded: the last recording.
     """
 
     id: str
@@ -77,6 +78,7 @@ class Call:
     started_at: float | None = None
     connection: Connection | None = None
     pc_id: str | None = None
+    replaced: str | None = None
     recorder: Recorder | None = None
     recorded: str | None = None
     reason: str = ""
@@ -138,10 +140,12 @@ class Calls:
         Raises Foreign, and what signalling raises for an offer that is none.
         """
         async with call.lock:
-            if offer.get("pc_id") != call.pc_id:
+            known = offer.get("pc_id")
+            answer_was_lost = offer.get("restart_pc") is True and known is not None and known == call.replaced
+            if known != call.pc_id and not answer_was_lost:
                 raise Foreign("this offer does not belong to the connection that the call has")
             answer = await call.signalling.offer(offer, lambda connection: self._start(call, connection))
-            call.pc_id, call.heard_at = answer.get("pc_id"), time.monotonic()
+            call.replaced, call.pc_id, call.heard_at = known, answer.get("pc_id"), time.monotonic()
             return answer
 
     async def end(self, call: Call, reason: str) -> None:
@@ -164,7 +168,8 @@ class Calls:
         await asyncio.gather(*(self.end(call, "the server was stopped") for call in list(self.active.values())))
 
     async def watch(self, every: float = 1.0) -> None:
-        """Ends calls whose caller never came or has gone, and keeps the metrics; until it is cancelled."""
+        """Ends calls whose caller never came or has gone, keeps the metrics and deletes old recordings; until it is
+        cancelled."""
         while True:
             await asyncio.sleep(every)
             try:
@@ -179,22 +184,32 @@ class Calls:
             self.metrics.observe(call)
         gone = [(call, reason) for call in calls if (reason := self._gone(call))]
         await asyncio.gather(*(self.end(call, reason) for call, reason in gone))
+        await asyncio.to_thread(self.recordings.clean)
 
     async def record(self, call: Call, on: bool) -> str | None:
-        """Starts or stops a recording; the name of the one that has been finished. Raises MediaError."""
+        """Starts or stops a recording; the name of the one that has been stopped, None when it had failed. One that has
+        failed is begun anew. Nothing begins while the call is ending. Raises MediaError."""
         async with call.recording:
-            if on and call.recorder is None:
+            if not on:
+                return await self._stop_recording(call)
+            if call.recorder is not None and call.recorder.failure:
+                await self._stop_recording(call)
+            if call.recorder is None and not call.ending:
                 starting = asyncio.ensure_future(asyncio.to_thread(self.recordings.start, call.counts.call_id))
                 try:
                     call.recorder = await asyncio.shield(starting)
                 except asyncio.CancelledError:
                     call.recorder = await starting  # it is open now, and has to be closed by somebody
                     raise
-            elif not on and call.recorder is not None:
-                recorder, call.recorder = call.recorder, None
-                call.recorded = await asyncio.to_thread(self.recordings.finish, recorder)
-                return call.recorded
             return None
+
+    async def _stop_recording(self, call: Call) -> str | None:
+        if call.recorder is None:
+            return None
+        recorder, call.recorder = call.recorder, None
+        finished = await asyncio.to_thread(self.recordings.finish, recorder)
+        call.recorded = finished or call.recorded
+        return finished
 
     def _gone(self, call: Call) -> str:
         if call.connection is not None and call.connection.is_connected():
@@ -206,7 +221,7 @@ class Calls:
         return "the connection was lost" if silent > LOST else ""
 
     async def _start(self, call: Call, connection: Connection) -> None:
-        if self.active.get(call.id) is not call:  # it was ended meanwhile
+        if call.ending:  # meanwhile
             await connection.disconnect()
             return
         call.connection, call.started_at = connection, time.monotonic()
@@ -232,7 +247,6 @@ class Calls:
             log.exception("the call has ended with an error")
             call.reason = "something went wrong on the server; its log says what"
         finally:
-            call.ending = True
             await self._finish(call)
 
     async def _record_all(self, call: Call) -> None:
@@ -246,6 +260,7 @@ class Calls:
     async def _finish(self, call: Call) -> None:
         if self.active.get(call.id) is not call:
             return
+        call.ending = True
         with contextlib.suppress(Exception):
             await self.record(call, on=False)
         if call.connection is not None:

@@ -18,7 +18,7 @@ class ServerConfig:
     """host, port: where it listens. max_calls: at the same time.
 
     public_url: where users find it when that is another place, say behind a proxy that speaks TLS.
-    token: demanded of everyone but for the health checks; drawn when the server can be reached from elsewhere.
+    token: demanded for everything but what guard.check lets pass; drawn when the server can be reached from elsewhere.
     record: a folder where every call is recorded; None: only those that the user records, and for a while.
     ice_servers: STUN and TURN, for calls that come through a router.
     """
@@ -63,6 +63,12 @@ class ServerConfig:
         host = f"[{host}]" if ":" in host else host
         base = (self.public_url or f"http://{host}:{self.port}").rstrip("/") + "/"
         return f"{base}#token={self.token}" if self.token else base
+
+    @property
+    def public_origin(self) -> str | None:
+        """As browsers say it of pages that come from `public_url`."""
+        parts = urlsplit(self.public_url or "")
+        return f"{parts.scheme}://{parts.netloc}" if parts.netloc else None
 
     def is_own_host(self, host: str) -> bool:
         """Whether a request's Host header names this server. With a token that need not be asked."""

@@ -35,9 +35,9 @@ def check(request: Request, config: ServerConfig) -> None:
         # A name that was made to point to this machine would let a foreign page talk to it.
         raise Refused(421, "this server is private to this machine; open it as localhost")
     origin = request.headers.get("origin")
-    if origin is not None and origin.partition("://")[2] != host and origin != config.public_url:
+    if origin is not None and origin.partition("://")[2] != host and origin != config.public_origin:
         raise Refused(403, "this request comes from a foreign page")
-    path = request.url.path
+    path = request.scope["path"]  # as it is routed; request.url is made of what the Host header says
     if config.token is None or path in OPEN or path.startswith(OPEN_BELOW):
         return
     given = request.headers.get("authorization", "").removeprefix("Bearer ")

@@ -58,8 +58,6 @@ class Pictures:
         self._fit = fit
         self._kept: OrderedDict[str, tuple[float, np.ndarray]] = OrderedDict()
         self._lock = threading.Lock()
-        # One at a time: a picture of a few kilobytes can take hundreds of megabytes to unpack.
-        self._unpacking = threading.Lock()
 
     def add(self, data: bytes, for_good: bool = False) -> str:
         """The name of the picture from now on. Blocks while it is decoded. Raises MediaError for what is none."""
@@ -67,7 +65,7 @@ class Pictures:
             raise MediaError(f"the picture is larger than {MAX_BYTES // 1_000_000} MB; give a smaller copy")
         if not data:
             raise MediaError("the picture is empty (0 bytes); choose another file")
-        with self._unpacking, _as_file(data) as path:
+        with _as_file(data) as path:
             try:
                 pixels = self._fit(at_most(read_image(path), MAX_SIDE))
             except MediaError as error:

@@ -48,7 +48,8 @@ _Item = tuple[str, np.ndarray, float]
 class Recorder:
     """Writes one recording on a thread of its own: whoever feeds it never waits for the disk.
 
-    path: where it will be when whole, NAME.mp4; size: (width, height) of the pictures, even numbers; clock: seconds.
+    path: where it will be when whole, NAME.mp4; part: where it is until then, and stays if it fails; size: (width,
+    height) of the pictures, even numbers; clock: seconds.
     Raises MediaError when the file cannot be made. What goes wrong later ends the recording, not the call; see failure.
     """
 
@@ -58,12 +59,12 @@ class Recorder:
         self.path, self.lost = path, 0
         self.failure: MediaError | None = None
         self._clock, self._began = clock, clock()
-        self._part = path.with_suffix(PART)
+        self.part = path.with_suffix(PART)
         self._items: queue.Queue[_Item | None] = queue.Queue(WAITING)
         self._closing = threading.Lock()
         self._closed = False
         try:
-            self._file = _File(self._part, size, title)
+            self._file = _File(self.part, size, title)
         except (OSError, ValueError, av.error.FFmpegError) as error:
             raise cannot_write(path, error) from error
         self._thread = threading.Thread(target=self._write, name="recording", daemon=True)
@@ -103,7 +104,7 @@ class Recorder:
             while (item := self._items.get()) is not None:
                 self._file.add(*item)
             self._file.finish(self._clock() - self._began)
-            os.replace(self._part, self.path)
+            os.replace(self.part, self.path)
         except (OSError, ValueError, av.error.FFmpegError) as error:
             self.failure = cannot_write(self.path, error)
             log.error("the recording has ended: %s", self.failure)

@@ -17,6 +17,8 @@ from talkingmachines.server.metrics import Metrics
 from talkingmachines.server.pictures import MAX_BYTES, Pictures, bundled_characters, bundled_picture
 
 MAX_CANDIDATES = 50
+MAX_UPLOADS = 8
+"""Pictures that may be on their way at the same time."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,20 @@ def add_pictures(app: FastAPI, pictures: Pictures, choice: Choice, metrics: Metr
             "maxUpload": MAX_BYTES,
         } | choice.about
 
+    uploads = asyncio.Semaphore(MAX_UPLOADS)
+    unpacking = asyncio.Lock()  # one at a time: a picture of a few kilobytes can take hundreds of megabytes to unpack
+
     @app.post("/api/pictures", status_code=201)
     async def upload(request: Request) -> dict[str, str]:
         if request.query_params.get("consent") != "yes":
             raise Refused(400, "the person in the picture has to agree first: send consent=yes when they do")
-        data = await read_body(request, MAX_BYTES)
+        if uploads.locked():
+            raise Refused(503, "many pictures are being sent just now; try again in a moment", {"Retry-After": "10"})
         try:
-            name = await asyncio.to_thread(pictures.add, data)
+            async with uploads:
+                data = await read_body(request, MAX_BYTES)
+                async with unpacking:
+                    name = await asyncio.to_thread(pictures.add, data)
         except MediaError as error:
             metrics.errors.labels("upload").inc()
             raise Refused(422, str(error)) from error
@@ -78,7 +87,7 @@ def add_calls(app: FastAPI, calls: Calls, pictures: Pictures) -> None:
 
     @app.post("/api/calls/{identity}/offer")
     async def offer(identity: str, request: Request) -> dict[str, str]:
-        call, body = _call(calls, identity), await read_json(request)
+        body, call = await read_json(request), _call(calls, identity)
         if body.get("type") != "offer" or not isinstance(body.get("sdp"), str):
             raise Refused(400, 'this is no offer: it needs type "offer" and sdp')
         try:
@@ -91,7 +100,7 @@ def add_calls(app: FastAPI, calls: Calls, pictures: Pictures) -> None:
 
     @app.patch("/api/calls/{identity}/offer", status_code=204)
     async def candidates(identity: str, request: Request) -> None:
-        call, found = _call(calls, identity), (await read_json(request)).get("candidates")
+        found, call = (await read_json(request)).get("candidates"), _call(calls, identity)
         if not isinstance(found, list) or len(found) > MAX_CANDIDATES:
             raise Refused(400, f"candidates must be a list of at most {MAX_CANDIDATES}")
         try:
@@ -106,13 +115,15 @@ def add_presence(app: FastAPI, calls: Calls) -> None:
 
     @app.post("/api/calls/{identity}/report")
     async def report(identity: str, request: Request) -> dict[str, Any]:
-        call = _call(calls, identity)
-        calls.metrics.report(call, await read_json(request))
+        figures, call = await read_json(request), _call(calls, identity)
+        calls.metrics.report(call, figures)
         return calls.metrics.of_call(call) | {"recording": call.recorder is not None and not call.recorder.failure}
 
     @app.post("/api/calls/{identity}/recording")
     async def record(identity: str, request: Request) -> dict[str, Any]:
-        call, on = _call(calls, identity), (await read_json(request)).get("on") is True
+        on, call = (await read_json(request)).get("on") is True, _call(calls, identity)
+        if calls.recordings.always and not on:
+            raise Refused(403, "every call is recorded here")
         try:
             finished = await calls.record(call, on)
         except MediaError as error:

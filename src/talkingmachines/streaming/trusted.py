@@ -5,6 +5,7 @@ to one in float32.
 """
 
 import logging
+import math
 from copy import deepcopy
 
 import torch
@@ -53,7 +54,8 @@ def rounding_error(
     student.multiply_in(dtype)
     multiply_in(vae, dtype)
     rounded = _passes(student, vae, frames, shape, dtype)
-    return max(float((b.float() - a).norm() / a.norm()) for a, b in zip(plain, rounded, strict=True))
+    errors = [float((b.float() - a).norm() / a.norm()) for a, b in zip(plain, rounded, strict=True)]
+    return max(errors) if all(map(math.isfinite, errors)) else math.inf
 
 
 def _passes(

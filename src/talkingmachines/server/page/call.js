@@ -8,7 +8,7 @@ const token = new URLSearchParams(location.hash.slice(1)).get("token");
 const REPORT = 2000; // ms
 const THINKING = 12000; // ms after which a character that does not answer is listening again
 
-const page = { config: null, character: null, line: null, microphone: null, camera: null, began: 0, seen: null };
+const page = { config: null, character: null, call: 0, line: null, microphone: null, camera: null, began: 0, seen: null };
 
 /* Before the call */
 
@@ -105,13 +105,18 @@ async function useOwn(event) {
 async function start() {
   if (inCall()) return;
   show("connecting");
+  const call = ++page.call;
+  let microphone;
   try {
     if (!navigator.mediaDevices) throw new DOMException("", "SecurityError");
     const audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
-    page.microphone = await navigator.mediaDevices.getUserMedia({ audio });
+    microphone = await navigator.mediaDevices.getUserMedia({ audio });
   } catch (error) {
-    return show("nomic", noMicrophone(error));
+    if (call === page.call) show("nomic", noMicrophone(error));
+    return;
   }
+  if (call !== page.call) return stop(microphone); // hung up while the browser asked for it
+  page.microphone = microphone;
   page.microphone.getAudioTracks()[0].onended = () => inCall() && toast("The microphone is gone. Plug it in and call again.", 6000);
   const line = (page.line = new Line(token, page.config.iceServers));
   line.addEventListener("stream", ({ detail }) => ($("face").srcObject = detail));
@@ -122,6 +127,8 @@ async function start() {
   try {
     await line.start(page.character.id, page.microphone);
   } catch (error) {
+    line.hangUp();
+    if (call !== page.call) return;
     release();
     if (error.status === 503) show("busy", { text: `${page.config.name} is in a call with somebody else just now. Try again in a moment.` });
     else show("ended", { title: "The call did not come about", text: sentence(error.message) });
@@ -167,16 +174,21 @@ function heard({ type, data }) {
   else if (type === "user-transcription" && data.text.trim()) captions.user(data.text.trim());
 }
 
+const stop = (stream) => stream?.getTracks().forEach((track) => track.stop());
+
 function release() {
-  for (const stream of [page.microphone, page.camera]) stream?.getTracks().forEach((track) => track.stop());
+  for (const stream of [page.microphone, page.camera]) stop(stream);
   page.microphone = page.camera = null;
+  page.call += 1;
+  held = false;
   page.began = 0;
   page.seen = null;
   timer(0);
   document.body.classList.remove("live");
   $("face").srcObject = null;
   $("self").hidden = $("recording").hidden = true;
-  for (const id of ["mute", "camera", "record"]) press(id, false);
+  showMuted(false);
+  for (const id of ["camera", "record"]) press(id, false);
 }
 
 function over(reason, finished = null) {
@@ -218,6 +230,10 @@ const pressed = (id) => $(id).getAttribute("aria-pressed") === "true";
 function mute(on = !pressed("mute")) {
   if (!page.microphone) return;
   page.microphone.getAudioTracks().forEach((track) => (track.enabled = !on));
+  showMuted(on);
+}
+
+function showMuted(on) {
   press("mute", on);
   $("mute").setAttribute("aria-label", on ? "Unmute" : "Mute");
   $("mute").querySelector("use").setAttribute("href", on ? "#i-mic-off" : "#i-mic");
@@ -226,15 +242,19 @@ function mute(on = !pressed("mute")) {
 
 async function camera() {
   if (page.camera) {
-    page.camera.getTracks().forEach((track) => track.stop());
+    stop(page.camera);
     page.camera = null;
   } else {
+    const call = page.call;
+    let picture;
     try {
       // It stays in this browser: a mirror, as in any video call.
-      page.camera = await navigator.mediaDevices.getUserMedia({ video: { width: 480, height: 640, facingMode: "user" } });
+      picture = await navigator.mediaDevices.getUserMedia({ video: { width: 480, height: 640, facingMode: "user" } });
     } catch {
       return toast("The camera cannot be used.");
     }
+    if (call !== page.call || page.camera) return stop(picture); // the call is over, or the button was pressed twice
+    page.camera = picture;
   }
   $("self").srcObject = page.camera;
   $("self").hidden = !page.camera;
@@ -290,11 +310,13 @@ addEventListener("keydown", (event) => {
     KEYS[key]?.();
   }
 });
-addEventListener("keyup", (event) => {
-  if (event.key !== " " || !held) return;
+addEventListener("keyup", ({ key }) => key === " " && letGo());
+addEventListener("blur", letGo); // the key's release goes to another window then
+function letGo() {
+  if (!held) return;
   held = false;
   mute(true);
-});
+}
 
 for (const [id, act] of Object.entries({ start, again, upload: openOwn, mute: () => mute(), camera, cc: subtitles, record, end: hangUp })) $(id).onclick = act;
 function again() {

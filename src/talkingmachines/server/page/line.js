@@ -18,13 +18,13 @@ export class ServerError extends Error {
 }
 
 /** Asks the server; the token comes from the link. Raises ServerError, with status 0 when it cannot be reached. */
-export async function ask(method, path, body, token) {
+export async function ask(method, path, body, token, signal) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   const binary = body instanceof Blob;
   if (body && !binary) headers["Content-Type"] = "application/json";
   let response;
   try {
-    response = await fetch(path, { method, headers, body: body && !binary ? JSON.stringify(body) : body, keepalive: path.endsWith("/end") });
+    response = await fetch(path, { method, headers, body: body && !binary ? JSON.stringify(body) : body, keepalive: path.endsWith("/end"), signal });
   } catch {
     throw new ServerError(0, { detail: "The server cannot be reached." });
   }
@@ -47,11 +47,13 @@ export class Line extends EventTarget {
     this.microphone = microphone;
     const answer = await ask("POST", "/api/calls", { character }, this.token);
     this.id = (await answer.json()).id;
-    await this.connect();
+    // Hung up meanwhile: nobody has told the server yet.
+    if (this.over) await this.end();
+    else await this.connect();
   }
 
-  ask(method, path, body) {
-    return ask(method, `/api/calls/${this.id}/${path}`, body, this.token);
+  ask(method, path, body, signal) {
+    return ask(method, `/api/calls/${this.id}/${path}`, body, this.token, signal);
   }
 
   /** A new connection; in place of the one before, if there was one. */
@@ -87,7 +89,9 @@ export class Line extends EventTarget {
     const restart = this.pcId ? { pc_id: this.pcId, restart_pc: true } : {};
     let answer;
     try {
-      answer = await (await this.ask("POST", "offer", { sdp, type, ...restart })).json();
+      // Who was connected before is waiting: better another try than a long one.
+      const signal = this.pcId ? AbortSignal.timeout(STUCK) : undefined;
+      answer = await (await this.ask("POST", "offer", { sdp, type, ...restart }, signal)).json();
     } finally {
       this.close(answer && !this.over ? old : pc);
       if (!answer) this.pc = old;
@@ -174,9 +178,14 @@ export class Line extends EventTarget {
   async hangUp() {
     if (this.over) return null;
     this.over = true;
-    const answer = this.id && (await this.ask("POST", "end", {}).then((response) => response.json()).catch(() => null));
+    const answer = this.id && (await this.end());
     this.drop();
     return answer?.finished ?? null;
+  }
+
+  /** Tells the server that it is over; null where that cannot be told. */
+  async end() {
+    return this.ask("POST", "end", {}).then((response) => response.json()).catch(() => null);
   }
 
   finish({ message, finished = null }) {
