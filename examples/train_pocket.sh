@@ -17,7 +17,7 @@ mkdir -p "$run"
 PATH="$PATH:$(cd "$(dirname "$0")/.." && pwd)/.venv/bin"
 declare -A running length began
 stopped=
-trap 'stopped=1; kill "${running[@]}" 2> /dev/null || true' INT TERM
+trap 'stopped=1; kill "${running[@]}" 2> /dev/null || true' INT TERM HUP
 
 # A stage that is stopped ends well, with a checkpoint and weights.
 exit_if_stopped() {

@@ -1,5 +1,6 @@
 import resource
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,15 +172,17 @@ def test_values_that_are_not_finite(tmp_path: Path) -> None:
         load_weights(tmp_path, "teacher", model())
 
 
-def test_pictures_are_cut_to_faces_where_a_preset_has_learned_with_some(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_are_cut_to_faces_where_a_preset_has_learned_with_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found: list[np.ndarray] = []
     monkeypatch.setattr("talkingmachines.framing.finder.FaceFinder.find", lambda self, pixels: found.append(pixels))
     monkeypatch.setattr("talkingmachines.framing.finder.FaceFinder.find_near", lambda self, pixels, near: None)
     pixels = np.random.default_rng(0).integers(0, 256, (90, 300, 3), dtype=np.uint8)
     # The tiny preset takes faces anywhere, and so does a video of another shape.
     for spec, shape in ((tiny(), (64, 64)), (pocket(), (256, 128))):
-        assert load_fit(spec, shape)(pixels).shape == (*shape, 3) and not found
-    assert load_fit(pocket(), (256, 256))(pixels).shape == (256, 256, 3) and found[0] is pixels
+        assert load_fit(tmp_path, spec, shape)(pixels).shape == (*shape, 3) and not found
+    assert load_fit(tmp_path, pocket(), (256, 256))(pixels).shape == (256, 256, 3) and found[0] is pixels
 
 
 def test_finders_of_a_run_and_damaged_ones(tmp_path: Path) -> None:
@@ -187,5 +190,7 @@ def test_finders_of_a_run_and_damaged_ones(tmp_path: Path) -> None:
     save_weights(tmp_path, "finder", FaceFinder(), {"preset": "pocket"})
     own, shipped = load_finder(tmp_path), load_finder()
     assert not torch.equal(own.out.weight, shipped.out.weight) and not own.out.weight.requires_grad
+    used: Any = load_fit(tmp_path, pocket(), (256, 256))
+    assert torch.equal(used.keywords["finder"].out.weight, own.out.weight)
     with pytest.raises(CheckpointError, match="no finder weights"):
         load_finder(tmp_path / "elsewhere")

@@ -240,7 +240,7 @@ def load(
     if fp8:
         errors = quantise_fp8(student)
         log.info("fp8: a layer is off by %.1f%% at most, a pass by %.1f%%", 100 * errors.layer, 100 * errors.velocity)
-    features, fit = load_features(folder, spec), load_fit(spec, shape or (spec.size, spec.size))
+    features, fit = load_features(folder, spec), load_fit(folder, spec, shape or (spec.size, spec.size))
     if dtype is None and place.type == "cpu" and isinstance(vae, CausalVAE):
         dtype = trusted_dtype(student, vae, spec.chunk.frames, shape or (spec.size, spec.size))
     return Avatar(

@@ -231,4 +231,4 @@ def load_teacher(name_or_path: str = "pocket", *, device: str = "auto") -> Teach
     load_weights(folder, "vae", vae)
     load_weights(folder, "teacher", teacher)
     features = load_features(folder, spec) or LogMelStream.make
-    return Teacher(spec, vae, teacher, choose_device(device), features, load_fit(spec, (spec.size, spec.size)))
+    return Teacher(spec, vae, teacher, choose_device(device), features, load_fit(folder, spec, (spec.size, spec.size)))

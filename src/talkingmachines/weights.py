@@ -58,14 +58,18 @@ def save_weights(
         shards[-1] |= stored
         used += size
     header = shard_header(name, len(shards), metadata)
-    written = []
-    for path, shard in zip(new_shard_paths(folder, name, len(shards)), shards, strict=True):
-        _write(shard, Path(f"{path}.partial"), header)
-        written.append(path)
+    written = {path: Path(f"{path}.partial") for path in new_shard_paths(folder, name, len(shards))}
+    try:
+        for partial_path, shard in zip(written.values(), shards, strict=True):
+            _write(shard, partial_path, header)
+        for path, partial_path in written.items():
+            os.replace(partial_path, path)
+    finally:
+        for partial_path in written.values():
+            partial_path.unlink(missing_ok=True)
     for old in shard_paths(folder, name):
-        old.unlink()
-    for path in written:
-        os.replace(f"{path}.partial", path)
+        if old not in written:
+            old.unlink()
 
 
 def _write(shard: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
@@ -179,14 +183,16 @@ def load_features(folder: Path, spec: Preset) -> MakeFeatures | None:
     return HearingStream.maker(hearing.eval(), gestures.eval())
 
 
-def load_fit(spec: Preset, shape: tuple[int, int]) -> Fit:
+def load_fit(folder: Path, spec: Preset, shape: tuple[int, int]) -> Fit:
     """What cuts pictures for a preset: to its faces, where it has learned with some and the video has its own shape.
 
-    shape: height and width of the video. Raises CheckpointError where the finder of faces is missing or damaged.
+    folder: of the preset's weights; its finder of faces, or the shipped one where it has none. shape: height and width
+    of the video. Raises CheckpointError where the finder is missing or damaged.
     """
     if spec.faces is None or shape != (spec.size, spec.size):
         return partial(fit_image, size=shape)
-    return partial(fit_face, finder=load_finder(), wanted=spec.faces, size=spec.size)
+    finder = load_finder(folder if shard_paths(folder, "finder") else None)
+    return partial(fit_face, finder=finder, wanted=spec.faces, size=spec.size)
 
 
 def load_finder(folder: Path | None = None) -> FaceFinder:

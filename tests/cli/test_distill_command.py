@@ -9,9 +9,11 @@ from random_weights import save_features
 from stopped_runs import same_weights, stop_after
 
 from talkingmachines.cli.main import main
+from talkingmachines.cli.training_run import Run, trained, trained_hearing
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.dit.model import DiT
-from talkingmachines.presets import tiny
+from talkingmachines.errors import CheckpointError
+from talkingmachines.presets import pocket, tiny
 from talkingmachines.vae.model import CausalVAE
 from talkingmachines.weights import load_weights, read_metadata, save_weights, shard_paths
 
@@ -69,6 +71,19 @@ def test_without_matching_the_start_is_the_student(run: Path) -> None:
     assert not (run / "student").exists()
 
 
+def test_the_start_goes_on_for_longer_but_not_under_matching(run: Path) -> None:
+    alone = ("--matching", "0", "--resume")
+    assert distill(run, "--steps", "2", "--matching", "0") == 0
+    before = student(run)
+    assert distill(run, "--steps", "2", *alone) == 0 and student(run) == before
+    assert distill(run, "--steps", "4", *alone) == 0 and student(run) != before
+    assert read_metadata(run / "weights", "student-start")["steps"] == 4
+    assert distill(run, "--steps", "4", "--resume") == 0
+    assert distill(run, "--steps", "5", "--resume") == 0
+    assert read_metadata(run / "weights", "student-start")["steps"] == 4
+    assert read_metadata(run / "weights", "student")["steps"] == 5
+
+
 def test_real_clips_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The shipped student's way. Matching compares with clips of the teacher, so it cannot do without."""
     assert distill(run, "--steps", "2", "--trajectories", "0") == 2
@@ -101,4 +116,16 @@ def test_distillation_needs_a_teacher(run: Path, capsys: pytest.CaptureFixture[s
     for path in (run / "weights").glob("teacher*"):
         path.unlink()
     assert distill(run, "--steps", "1") == 2
-    assert "no teacher weights" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "no teacher weights" in error and "run `train teacher` first" in error
+
+
+def test_shipped_weights_stand_in_only_where_they_fit(tmp_path: Path) -> None:
+    job = Run(pocket(), tmp_path, torch.device("cpu"), None, 1, False, 0, None)
+    model = DiT(job.preset.dit)
+    assert trained(job, "student", model)["preset"] == "pocket", "of a run that has nothing of its own"
+    save_weights(job.weights, "vae", CausalVAE(job.preset.vae), {"preset": "pocket"})  # type: ignore[arg-type]
+    for name, command in (("student", "distill"), ("teacher", "train teacher")):
+        with pytest.raises(CheckpointError, match=f"do not go with its vae: run `{command}`"):
+            trained(job, name, model)
+    assert trained(job, "hearing", trained_hearing(job))["preset"] == "pocket"

@@ -129,6 +129,19 @@ def test_pictures_drawn_again_are_those_that_were_coded(clips: LatentClips, vae:
     assert batch["whole"].all()
 
 
+def test_clips_of_other_pictures_are_found_out(clips: LatentClips, vae: CausalVAE, bank: SpeechBank) -> None:
+    batches = DrawnCalls(clips, latents=6, heard=6, patch=4, batch=2, bank=bank)
+    batches.check(vae)
+    of_other_speech = SpeechBank(bank.split, bank.utterances[::-1])
+    with pytest.raises(ConfigError, match="other pictures"):
+        replace(batches, bank=of_other_speech).check(vae)
+
+
+def test_runs_of_neighbouring_seeds_share_no_clip() -> None:
+    seeds = [{LatentClipsConfig(3000, 7, 64, seed).clip_seed(index) for index in range(3000)} for seed in (0, 1)]
+    assert not seeds[0] & seeds[1]
+
+
 def test_cells_near_a_cut_are_told_from_those_at_the_edge_of_the_picture(clips: LatentClips, bank: SpeechBank) -> None:
     batches = DrawnCalls(clips, latents=6, heard=6, patch=4, batch=2, bank=bank)
     cells, seen, video = clips.cells, set(), batches._drawn(0)

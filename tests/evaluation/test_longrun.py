@@ -211,7 +211,7 @@ def test_a_student_of_random_weights_is_measured(bank: SpeechBank) -> None:
 def figures_of(lips: float, likeness: float, top1: float, energy: float, listening: float) -> dict[str, object]:
     return {
         "lips": {"r": lips, "clips": 2},
-        "identity": {"likeness": likeness, "top1": top1},
+        "identity": {"drawn_likeness": likeness, "drawn_top1": top1},
         "motion": {"energy": energy, "listening": listening, "clips": 1},
         "seconds": 5.0,
     }

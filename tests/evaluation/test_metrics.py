@@ -52,12 +52,13 @@ def test_psnr_by_hand() -> None:
     assert metrics.psnr(true, true) == float("inf")
 
 
-def test_border_ratio_by_hand() -> None:
+def test_errors_at_borders_and_inside_by_hand() -> None:
     true = np.full((9, 2, 2, 3), 50, np.uint8)
     made = true.copy()
     made[1:5] += 2  # errors 0 | 2 2 2 2 | 0 0 0 0: changes of 2 at both borders
     made[8] += 1  # and one of 1 among the six inside
-    assert metrics.border_ratio(made, true) == pytest.approx(4 / (1 / 6))
+    border, inside = metrics.change_errors(made, true)
+    assert border.mean() == pytest.approx(4) and inside.mean() == pytest.approx(1 / 6)
 
 
 def test_edge_errors_by_hand() -> None:
@@ -119,4 +120,4 @@ def test_silence_keeps_its_distance_from_speech() -> None:
     lips = np.zeros(20, bool)
     lips[5] = True
     assert np.flatnonzero(metrics.silent_frames(closed, lips)).tolist() == [14, 15, 16]
-    assert metrics.runs(lips) == [(5, 6)]
+    assert metrics.closures(lips) == [(5, 6)]

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 CPU_TRAJECTORIES, GPU_TRAJECTORIES = 150, 40
 """Batches of clips that the teacher makes."""
+
+_ROUNDED = 0.06
+"""Minutes that what is said of a run may be off by."""
 
 
 def distill(
@@ -85,7 +88,7 @@ def _trajectories(job: Run, calls: "CallBatches", count: int) -> "TrajectoryBatc
             stage,
             calls,
             job.preset.chunk,
-            origin={"clips": calls.clips.clips, "batch": job.batch},
+            origin=asdict(calls.clips.config) | {"batch": job.batch},
             steps=sampling.steps,
             guidance=sampling.guidance,
             batches=count,
@@ -97,13 +100,13 @@ def _trajectories(job: Run, calls: "CallBatches", count: int) -> "TrajectoryBatc
 
 
 def _start(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches | None", share: float) -> None:
-    """The causal start, unless an earlier run has finished it."""
+    """The causal start, unless it has had its share or matching has begun from it."""
     from talkingmachines.training.passes import passes_for
     from talkingmachines.training.teacher import TeacherRecipe
     from talkingmachines.training.trajectories import StartBatches, StartStage
-    from talkingmachines.weights import save_weights, shard_paths
+    from talkingmachines.weights import save_weights
 
-    if job.resume and shard_paths(job.weights, "student-start"):
+    if job.resume and _start_is_done(job, share):
         return
     model = _learning(job, "teacher")
     calls = replace(calls, seed=job.seed + 1)
@@ -114,6 +117,20 @@ def _start(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches | None", sh
     part = _part(job, stage.name, share)
     started, taken = run_stage(stage, part, learning_rate=5e-4, muon=True, to_its_end=True)
     save_weights(job.weights, "student-start", started, job.metadata(**taken), eight_bits=True)
+
+
+def _start_is_done(job: Run, share: float) -> bool:
+    from talkingmachines.training.distill import DistillStage
+    from talkingmachines.weights import read_metadata, shard_paths
+
+    if not shard_paths(job.weights, "student-start"):
+        return False
+    if (job.folder / DistillStage.name / "state.pt").exists():
+        return True
+    said: Any = read_metadata(job.weights, "student-start")
+    if job.steps is not None:
+        return said["steps"] >= job.steps
+    return said["minutes"] + _ROUNDED > share * (job.minutes or 0)
 
 
 def _keep_start(job: Run) -> None:

@@ -37,7 +37,8 @@ _READ_CLIPS = 40
 
 
 class StageName(StrEnum):
-    """The stages, in the order of the recipe; `finder` needs none of them, and `reader` is only for `eval`."""
+    """The stages, in the order of the recipe, with `distill` before `decoder`. `finder` needs no other, and `reader` is
+    only for `eval`."""
 
     VAE = "vae"
     AUDIO = "audio"
@@ -50,7 +51,9 @@ class StageName(StrEnum):
 
 def train(
     *,
-    stage: Annotated[StageName, typer.Argument(help="In this order; the last three may be left out.")],
+    stage: Annotated[
+        StageName, typer.Argument(help="In this order, `distill` before decoder; the last three may be left out.")
+    ],
     preset: Annotated[str, typer.Option(help="Whose numbers to train.")] = "pocket",
     run: Annotated[Path | None, typer.Option(help="Folder of the run; runs/PRESET unless given.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Train for so long.")] = None,
@@ -140,9 +143,10 @@ def _decoder(job: Run) -> None:
     trained(job, "student", student)
     before = trained(job, "vae", coder)
     student = student.to(job.device).eval().requires_grad_(False)
-    stage = DecoderStage(coder.to(job.device), student, chunk, recipe, batches)
+    batches.check(coder.to(job.device))
+    stage = DecoderStage(coder, student, chunk, recipe, batches)
     further, taken = run_stage(stage, job, learning_rate=5e-4, muon=False)
-    said = job.metadata(recipe=asdict(recipe), **taken, before=before)
+    said = job.metadata(recipe=asdict(recipe), **taken, before=before.get("before", before))
     save_weights(job.weights, "vae", further, said)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkingmachines.cli.console import progress_bar, training_bar
-from talkingmachines.errors import ConfigError, MissingPackageError
+from talkingmachines.errors import CheckpointError, ConfigError, MissingPackageError
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from talkingmachines.vae.model import CausalVAE
 
 CLIPS = 3000
+
+_TRAINED_ON = {"gestures": ("hearing",), "teacher": ("vae", "hearing"), "student": ("vae", "hearing")}
+"""What a model understands alone: the weights that it was trained with."""
+
+_MADE_BY = {"gestures": "`train gestures`", "teacher": "`train teacher`", "student": "`distill`"}
+
 _UTTERANCES = 6000
 _CPU_BATCH, _GPU_BATCH = 5, 16
 
@@ -129,11 +135,21 @@ def coded_clips(job: Run) -> "LatentClips":
 
 
 def trained(job: Run, name: str, model: "nn.Module") -> dict[str, object]:
-    """Fill a model from the run, or from the shipped weights. Returns what was said of it."""
-    from talkingmachines.avatar import weights_folder
-    from talkingmachines.weights import load_weights, read_metadata, shard_paths
+    """Fill a model from the run, or from the shipped weights where these fit the run. Returns what was said of it.
 
-    folder = job.weights if shard_paths(job.weights, name) else weights_folder(job.preset.name)
+    Raises CheckpointError where the run has what the model has to be trained on, but not the model.
+    """
+    from talkingmachines.weights import load_weights, read_metadata, shard_paths, weights_folder
+
+    folder = job.weights
+    if not shard_paths(folder, name):
+        own = [other for other in _TRAINED_ON.get(name, ()) if shard_paths(folder, other)]
+        if own:
+            raise CheckpointError(
+                f"no {name} weights in {folder}, and the shipped ones do not go with its {' and '.join(own)}: "
+                f"run {_MADE_BY[name]} first"
+            )
+        folder = weights_folder(job.preset.name)
     load_weights(folder, name, model)
     return read_metadata(folder, name)
 
@@ -192,9 +208,11 @@ def _logs(folder: Path) -> Iterator[Any]:
 
 @contextmanager
 def _stop_signal() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM end the run after the step that is on, with a checkpoint."""
+    """Ctrl-C, SIGTERM and a terminal that is closed end the run after the step that is on, with a checkpoint."""
     event = threading.Event()
-    wanted = (signal.SIGINT, signal.SIGTERM)
+    wanted = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        wanted.append(signal.SIGHUP)
     before = [signal.signal(number, lambda *_: event.set()) for number in wanted]
     try:
         yield event.is_set

@@ -16,13 +16,20 @@ from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.data.synthetic.excerpt import make_excerpt
 from talkingmachines.data.synthetic.gestures import GESTURE_FIELDS
 from talkingmachines.data.synthetic.looks import draw_clip, sample_look
+from talkingmachines.errors import ConfigError
+from talkingmachines.precision import fast_autocast
 from talkingmachines.types import FPS
+from talkingmachines.vae.model import CausalVAE
+from talkingmachines.vae.pixels import to_unit
 
 _GESTURES = len(GESTURE_FIELDS)
 
 EDGE = 2
 """Latent cells from where a picture was cut that a decoder makes otherwise than in the whole picture, as it misses what
 is beside them."""
+
+_SAME = 0.001
+"""Share of the energy by which one clip, coded on two machines, may differ; rounding makes a tenth of it."""
 
 _RETURN = FPS / 2
 """Video frames in which a head goes most of the way from where one clip ended to where the next one was drawn."""
@@ -95,10 +102,24 @@ class DrawnCalls(CallBatches):
             samples += [self._clip(rng, *square) | self._cut(video, *square[1:]) for square in cuts]
         return stacked(samples)
 
+    @torch.no_grad()
+    def check(self, vae: CausalVAE) -> None:
+        """Raises ConfigError where the clips were coded from other pictures: of other speech, or drawn otherwise."""
+        device = vae.latent_mean.device
+        for index in (0, self.clips.clips - 1):
+            with fast_autocast(device):
+                made = vae.encode(to_unit(torch.from_numpy(self._drawn(index))[None].to(device)))
+            coded = torch.from_numpy(self.clips.arrays["latents"][index][: self.latents].astype(np.float32))
+            if (made[0].float().cpu().transpose(0, 1) - coded).square().mean() > _SAME * coded.square().mean():
+                raise ConfigError(
+                    "the run's clips were coded from other pictures than are drawn now, of other speech or by another "
+                    "version: remove its folder latents, and train teacher and student anew"
+                )
+
     def _drawn(self, index: int) -> np.ndarray:
         """The whole picture: uint8 [1 + 4(F - 1), H, W, 3]."""
         config = self.clips.config
-        excerpt = make_excerpt(config.seed + index, self.bank.split, frames_in(config.latents), self.bank)
+        excerpt = make_excerpt(config.clip_seed(index), self.bank.split, frames_in(config.latents), self.bank)
         track = excerpt.track[: frames_in(self.latents)]
         return draw_clip(sample_look(excerpt.clip.character_seed), track, config.size)
 

@@ -24,6 +24,7 @@ from talkingmachines.data.synthetic.looks import boxes, draw_clip, sample_look
 from talkingmachines.data.synthetic.pose import POSE_FIELDS
 from talkingmachines.encoders.hearing import Hearing
 from talkingmachines.errors import ConfigError
+from talkingmachines.media.files import cannot_write
 from talkingmachines.precision import fast_autocast
 from talkingmachines.training.loading import load
 from talkingmachines.vae.model import CausalVAE
@@ -37,6 +38,9 @@ _AT_ONCE = 5
 _KEPT = 50
 """Clips, a multiple of these, after which it is noted that they are done: so it goes on with the same passes."""
 
+_SEEDS = 1_000_003
+"""More than there are clips in a run."""
+
 _LIDS = POSE_FIELDS.index("eye_open")
 _LIDS_SHUT = 0.5
 """Lids less open than this are shutting."""
@@ -44,7 +48,7 @@ _LIDS_SHUT = 0.5
 
 @dataclass(frozen=True)
 class LatentClipsConfig:
-    """clips of `latents` latent frames each, drawn at `size` pixels from `seed` on.
+    """clips of `latents` latent frames each, drawn at `size` pixels; with another `seed` all of them are others.
 
     hearing, encoder: fingerprints of what heard and what coded them.
     """
@@ -55,6 +59,10 @@ class LatentClipsConfig:
     seed: int = 0
     hearing: str = ""
     encoder: str = ""
+
+    def clip_seed(self, index: int) -> int:
+        """What a clip is drawn from."""
+        return _SEEDS * self.seed + index
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ class _Drawn(Dataset[dict[str, Tensor]]):
     config: LatentClipsConfig
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        excerpt = make_excerpt(self.config.seed + index, self.bank.split, frames_in(self.config.latents), self.bank)
+        excerpt = make_excerpt(self.config.clip_seed(index), self.bank.split, frames_in(self.config.latents), self.bank)
         clip, shown, track = excerpt.clip, excerpt.shown, excerpt.track
         look = sample_look(clip.character_seed)
         face, mouth = boxes(look)
@@ -111,7 +119,10 @@ def build_latents(
     workers: int,
     progress: Callable[[int, int], None],
 ) -> LatentClips:
-    """Draw, encode and store the clips that are not in `folder` yet. Raises ConfigError for a folder of others."""
+    """Draw, encode and store the clips that are not in `folder` yet.
+
+    Raises ConfigError for a folder of others, MediaError where there is no room for them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     done = _clips_done(folder, config)
     frames, cells = frames_in(config.latents), config.size // vae.config.spatial_stride
@@ -123,12 +134,9 @@ def build_latents(
         "face": ("f4", (4,)),
         "mouth": ("f4", (4,)),
     }
-    arrays = {
-        name: open_memmap(folder / f"{name}.npy", "r+")
-        if done
-        else open_memmap(folder / f"{name}.npy", "w+", kind, (config.clips, *shape))
-        for name, (kind, shape) in shapes.items()
-    }
+    if not done:
+        _make_room(folder, {name: (kind, (config.clips, *shape)) for name, (kind, shape) in shapes.items()})
+    arrays = {name: open_memmap(folder / f"{name}.npy", "r+") for name in shapes}
     with load(_Drawn(bank, config), range(done, config.clips), workers, device) as drawn:
         while items := list(islice(drawn, _AT_ONCE)):
             coded = _coded(items, vae, hearing, device)
@@ -141,6 +149,18 @@ def build_latents(
                 _write_progress(folder, config, done)
             progress(done, config.clips)
     return LatentClips(folder)
+
+
+def _make_room(folder: Path, arrays: dict[str, tuple[str, tuple[int, ...]]]) -> None:
+    """Takes the whole of the files from the disk. One that is full later ends the process, without a word."""
+    for name, (kind, shape) in arrays.items():
+        path = folder / f"{name}.npy"
+        try:
+            open_memmap(path, "w+", kind, shape)
+            with path.open("rb+") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            raise cannot_write(path, error) from error
 
 
 def _coded(items: list[dict[str, Tensor]], vae: CausalVAE, hearing: Hearing, device: torch.device) -> dict[str, Tensor]:

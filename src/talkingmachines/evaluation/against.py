@@ -42,7 +42,7 @@ def against_teacher(
     reader: FaceReader | None = None,
     steps: int = TEACHER_STEPS,
 ) -> dict[str, Any]:
-    """Runs the teacher on the clips that the student was measured on, and compares: see `compare`.
+    """Runs the teacher on the drawn clips that the student was measured on, and compares: see `compare`.
 
     student: the student's figures, from `evaluate` with the same bank and clips. Errors as of `evaluate`.
     """
@@ -56,12 +56,13 @@ def against_teacher(
 def compare(student: dict[str, Any], teacher: dict[str, Any]) -> dict[str, Any]:
     """The student's figures over the teacher's, both from `evaluate`; None where the teacher's is 0.
 
-    lips_r, identity (likeness), top1, motion (energy in all clips) and motion_listening; teacher: its own figures.
+    lips_r, identity (likeness), top1, motion (energy in all clips) and motion_listening; teacher: its own figures. All
+    are of clips with a drawn truth: the teacher makes no recordings.
     """
     pairs = {
         "lips_r": ("lips", "r"),
-        "identity": ("identity", "likeness"),
-        "top1": ("identity", "top1"),
+        "identity": ("identity", "drawn_likeness"),
+        "top1": ("identity", "drawn_top1"),
         "motion": ("motion", "energy"),
         "motion_listening": ("motion", "listening"),
     }

@@ -15,6 +15,9 @@ from talkingmachines.errors import ConfigError
 CHARACTERS = 64
 """Held-out characters 0 .. 63: those that speak, and those that a frame is told from."""
 
+LISTENING, RECORDED = 20, 26
+"""The first part of those who listen, and of those who speak with recordings: the same however many speak."""
+
 
 @dataclass(frozen=True)
 class EvalConfig:
@@ -65,12 +68,11 @@ def listening_clips(bank: SpeechBank, config: EvalConfig) -> list[Clip]:
     chosen = _chosen(
         bank, config, config.listening_clips, config.listening_frames, 3, lambda clip: not clip.speaking.any()
     )
-    first = config.speaking_clips
-    return [replace(clip, character_seed=cast_of(config, first + index)) for index, clip in enumerate(chosen)]
+    return [replace(clip, character_seed=cast_of(config, LISTENING + index)) for index, clip in enumerate(chosen)]
 
 
 def cast_of(config: EvalConfig, part: int) -> int:
-    """The character (0 .. 63) who plays a part; none plays two as long as there are others."""
+    """The character (0 .. 63) who plays a part, another one for each of 64."""
     return int(np.random.default_rng([config.seed, 23]).permutation(CHARACTERS)[part % CHARACTERS])
 
 

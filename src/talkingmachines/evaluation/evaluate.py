@@ -21,6 +21,8 @@ from talkingmachines.data.synthetic.toon import Toon
 from talkingmachines.evaluation import metrics
 from talkingmachines.evaluation.clips import (
     CHARACTERS,
+    LISTENING,
+    RECORDED,
     EvalConfig,
     cast_of,
     listening_clips,
@@ -117,13 +119,13 @@ def evaluate(
     studio = _Studio(avatar, reader, config, look)
     speaking, listening, real = [], [], []
     for index, clip in enumerate(spoken):
-        speaking.append(studio.play(f"speaking-{index:02}", clip))
+        speaking.append(studio.play(f"speaking-{index:02}", clip, index))
         step()
     for index, clip in enumerate(heard):
-        listening.append(studio.play(f"listening-{index:02}", clip))
+        listening.append(studio.play(f"listening-{index:02}", clip, LISTENING + index))
         step()
     for index, path in enumerate(recordings):
-        real.append(studio.record(path, cast_of(config, len(spoken) + len(heard) + index)))
+        real.append(studio.record(path, RECORDED + index))
         step()
     lips_r, toons, finder = [], [], load_finder()
     for index, clip in enumerate(moved):
@@ -137,12 +139,7 @@ def evaluate(
         "lips": lips(speaking, listening) | real_lips(real),
         "elsewhere": {"r": float(np.mean(lips_r)) if lips_r else None, "clips_r": lips_r, "clips": len(lips_r)},
         "toons": toon_lips(toons),
-        "identity": {
-            "top1": float(np.mean(studio.recognised)),
-            "likeness": float(np.mean(studio.alike)),
-            "frames": len(studio.recognised),
-            "characters": CHARACTERS,
-        },
+        "identity": studio.identity(),
         "background": studio.background(),
         "motion": motion(speaking, listening),
         "seconds": round(time.perf_counter() - started, 1),
@@ -226,34 +223,43 @@ class _Studio:
     def __init__(self, avatar: Speaker, reader: FaceReader, config: EvalConfig, look: Look | None) -> None:
         self.avatar, self.reader, self.config, self.look = avatar, reader, config, look
         self.gallery = metrics.identity_vectors(portraits(avatar.size))
-        self.recognised: list[bool] = []
-        self.alike: list[float] = []
+        self.faces: list[tuple[bool, np.ndarray, np.ndarray]] = []  # of a drawn clip; of each frame: recognised, alike
         self.detail: list[tuple[float, float]] = []
 
-    def play(self, name: str, clip: Clip) -> Take:
-        """Generates what a drawn clip shows, from its first picture and its sound."""
+    def play(self, name: str, clip: Clip, part: int) -> Take:
+        """Generates what a drawn clip shows, from its first picture and its sound. part: see cast_of."""
         true = draw_clip(sample_character(clip.character_seed), clip.track, self.avatar.size)
-        made = self._generate(name, true[0], clip.samples, clip.character_seed, Pose.from_row(clip.track[0]), true)
+        made = self._generate(
+            name, part, true[0], clip.samples, clip.character_seed, Pose.from_row(clip.track[0]), true
+        )
         drift = float(np.abs(made.astype(np.int16) - made[0].astype(np.int16)).mean((1, 2, 3)).max())
         return Take(clip, self.reader.read(true), self.reader.read(made), drift)
 
-    def record(self, path: Path, character_seed: int) -> dict[int, float]:
+    def record(self, path: Path, part: int) -> dict[int, float]:
         """r between the opening and the envelope of a recording, both at 1-8 Hz, by lag."""
         samples = read_audio(path)[: int(self.config.recording_seconds * SAMPLE_RATE)]
+        character_seed = cast_of(self.config, part)
         picture = draw(sample_character(character_seed), Pose(), self.avatar.size)
-        made = self._generate(path.stem, picture, samples, character_seed, Pose(), None)
+        made = self._generate(path.stem, part, picture, samples, character_seed, Pose(), None)
         return envelope_r(self.reader.read(made)["mouth_open"], samples, RECORDING_LAGS)
 
     def _generate(
-        self, name: str, picture: np.ndarray, speech: np.ndarray, character: int, pose: Pose, true: np.ndarray | None
+        self,
+        name: str,
+        part: int,
+        picture: np.ndarray,
+        speech: np.ndarray,
+        character: int,
+        pose: Pose,
+        true: np.ndarray | None,
     ) -> np.ndarray:
         # With one seed for all, all would draw their gestures with the same dice: blink, or not, at the same moments.
-        made = self.avatar.generate(picture, speech, seed=self.config.seed + len(self.detail))
+        made = self.avatar.generate(picture, speech, seed=self.config.seed + part)
         if self.look is not None:
             self.look(name, true, made)
         vectors = metrics.identity_vectors(made)
-        self.recognised += list(metrics.nearest(vectors, self.gallery) == character)
-        self.alike += list(metrics.likeness(vectors, character, self.gallery))
+        recognised = metrics.nearest(vectors, self.gallery) == character
+        self.faces.append((true is not None, recognised, metrics.likeness(vectors, character, self.gallery)))
         size = self.avatar.size
         mask = ~metrics.grow(head_mask(sample_character(character), pose, size), round(16 * size / 256))
         mask[round(SHOULDERS * size) :] = False
@@ -261,6 +267,20 @@ class _Studio:
         energies = [metrics.gradient_energy(frame, mask) for frame in made]
         self.detail.append((float(np.mean(energies)), metrics.gradient_energy(rebuilt, mask)))
         return made
+
+    def identity(self) -> dict[str, Any]:
+        """drawn_top1, drawn_likeness: of the clips that have a drawn truth alone. Recordings begin with the portrait
+        itself, which makes them more alike."""
+        _, recognised, alike = zip(*self.faces, strict=True)
+        drawn = [face for face in self.faces if face[0]]
+        return {
+            "top1": _mean(recognised),
+            "likeness": _mean(alike),
+            "drawn_top1": _mean([face[1] for face in drawn]),
+            "drawn_likeness": _mean([face[2] for face in drawn]),
+            "frames": sum(map(len, recognised)),
+            "characters": CHARACTERS,
+        }
 
     def background(self) -> dict[str, Any]:
         """Strength of the gradients beside the head over that in the autoencoder's first picture.
@@ -274,6 +294,11 @@ class _Studio:
             "sharpness_min": float((made[detailed] / rebuilt[detailed]).min()) if detailed.any() else 1.0,
             "clips": len(made),
         }
+
+
+def _mean(of_frames: Sequence[np.ndarray]) -> float:
+    """Of all frames of several clips."""
+    return float(np.concatenate(of_frames).mean())
 
 
 def strip(true: np.ndarray | None, made: np.ndarray, every: int = 4, size: int = 128) -> np.ndarray:

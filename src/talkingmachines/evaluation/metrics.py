@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image
 
+from talkingmachines.data.synthetic.motion import runs
 from talkingmachines.types import SAMPLE_RATE
 
 FRAMES_PER_LATENT = 4
@@ -82,12 +83,6 @@ def edge_errors(made: np.ndarray, true: np.ndarray, height: int, width: int) -> 
     return float(error[ring == 0].mean()), float(error[ring == 1].mean())
 
 
-def border_ratio(made: np.ndarray, true: np.ndarray) -> float:
-    """Mean squared error of frame-to-frame differences at latent borders over that inside; at most 1: no flicker."""
-    border, inside = change_errors(made, true)
-    return float(border.mean() / inside.mean())
-
-
 def identity_vectors(frames: np.ndarray) -> np.ndarray:
     """frames: [T, H, W, 3] uint8 -> [T, D]: the colours of the head, coarse enough not to see its expression."""
     height, width = frames.shape[1:3]
@@ -151,18 +146,17 @@ def grow(mask: np.ndarray, pixels: int) -> np.ndarray:
     return mask
 
 
-def runs(flags: np.ndarray) -> list[tuple[int, int]]:
-    """[start, end) of every run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
-    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
-
-
 def bilabials_shut(opening: np.ndarray, bilabial: np.ndarray, threshold: float) -> np.ndarray:
     """bool, one for each closure (run of True in bilabial [T]): does the opening [T] fall under the threshold?
 
     A frame before and after the closure count too. Closures at frame 0 or 1 are left out: the first picture is given.
     """
-    return np.array([opening[a - 1 : b + 1].min() < threshold for a, b in runs(bilabial) if a > 1], bool)
+    return np.array([opening[a - 1 : b + 1].min() < threshold for a, b in closures(bilabial)], bool)
+
+
+def closures(bilabial: np.ndarray) -> list[tuple[int, int]]:
+    """[start, end) of each that counts."""
+    return [(a, b) for a, b in runs(bilabial) if a > 1]
 
 
 def silent_frames(closed: np.ndarray, bilabial: np.ndarray) -> np.ndarray:

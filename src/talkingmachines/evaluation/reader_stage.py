@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.data.synthetic.character import sample_character
-from talkingmachines.data.synthetic.clip import make_clip
+from talkingmachines.data.synthetic.clip import HELDOUT_CHARACTERS, make_clip
 from talkingmachines.data.synthetic.degrade import degrade
 from talkingmachines.data.synthetic.draw import draw_clip
 from talkingmachines.data.synthetic.pose import POSE_FIELDS
@@ -56,7 +56,7 @@ class ReaderBatches(Dataset[dict[str, Tensor]]):
         clip = make_clip(int(rng.integers(2**31)), self.bank.split, 100, self.bank)
         pixels, poses = [], []
         for _ in range(self.recipe.characters):
-            looks = sample_character(int(rng.integers(1_000, 2**31)))
+            looks = sample_character(int(rng.integers(HELDOUT_CHARACTERS, 2**31)))
             track = np.stack([self._row(clip.track, rng) for _ in range(self.recipe.poses)])
             frames = draw_clip(looks, track, READ_SIZE)
             for index, row in enumerate(track):

@@ -55,7 +55,8 @@ def envelope_r(opening: np.ndarray, samples: np.ndarray, reach: int) -> dict[int
 def lips(speaking: list[Take], listening: list[Take]) -> dict[str, Any]:
     """r: mean over clips of the r between the opening read and the drawn one, at lag 0, without the given frame 0.
 
-    closed_by_chance: how often any frame of speech passes as a p, b or m closure; a mouth that never opens has 1.
+    closed_by_chance: how often any moment of speech would have passed as one of these p, b and m closures; a mouth that
+    never opens has 1.
     """
     curves = [metrics.lagged_pearson(t.made["mouth_open"][1:], t.opening[1:], LAGS) for t in speaking]
     by_lag = _mean_by_lag(curves)
@@ -63,7 +64,6 @@ def lips(speaking: list[Take], listening: list[Take]) -> dict[str, Any]:
     bilabial = np.concatenate(
         [metrics.bilabials_shut(t.made["mouth_open"], t.clip.bilabial, CLOSED_THRESHOLD) for t in speaking]
     )
-    chance = np.concatenate([_any_frame_shut(t) for t in speaking])
     silence, attending = _shut_in_silence(speaking), _shut_in_silence(listening)
     cases = {"closed_silence": silence, "closed_bilabial": bilabial}
     figures: dict[str, Any] = {name: _share(flags) for name, flags in cases.items()}
@@ -77,7 +77,7 @@ def lips(speaking: list[Take], listening: list[Take]) -> dict[str, Any]:
         "closed_silence_frames": len(silence),
         "closed_bilabial_cases": len(bilabial),
         "closed_listening": _share(attending),
-        "closed_by_chance": _share(chance),
+        "closed_by_chance": _shut_by_chance(speaking),
         "closed_threshold": CLOSED_THRESHOLD,
         "reader_r": float(np.mean([metrics.pearson(t.true["mouth_open"], t.opening) for t in speaking])),
         "envelope_truth_r": truth[metrics.best_lag(truth)],
@@ -91,10 +91,19 @@ def _shut_in_silence(takes: list[Take]) -> np.ndarray:
     return np.concatenate(frames) < CLOSED_THRESHOLD
 
 
-def _any_frame_shut(take: Take) -> np.ndarray:
-    """bool, per frame of speech: would it have passed as a closure?"""
-    windows = np.lib.stride_tricks.sliding_window_view(take.made["mouth_open"], 3).min(1)
-    return windows[~take.clip.closed[1:-1]] < CLOSED_THRESHOLD
+def _shut_by_chance(takes: list[Take]) -> float | None:
+    """Mean over the closures; each has so many frames, and a longer one is easier to pass."""
+    frames = [end - start for take in takes for start, end in metrics.closures(take.clip.bilabial)]
+    passed = {length: _share(np.concatenate([_moments_shut(take, length) for take in takes])) for length in set(frames)}
+    known = [share for length in frames if (share := passed[length]) is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _moments_shut(take: Take, frames: int) -> np.ndarray:
+    """bool, for every moment of so many frames of speech: would it have passed as a closure?"""
+    view = np.lib.stride_tricks.sliding_window_view
+    least = view(take.made["mouth_open"], frames + 2).min(1)
+    return least[view(~take.clip.closed[1:-1], frames).all(1)] < CLOSED_THRESHOLD
 
 
 def _share(flags: np.ndarray) -> float | None:

@@ -12,6 +12,7 @@ from talkingmachines.audio.alignment import FRAMES_PER_LATENT, audio_windows, nu
 from talkingmachines.dit.audio import AudioProjection
 from talkingmachines.dit.config import AudioConfig
 from talkingmachines.encoders.hearing import Hearing, HearingConfig
+from talkingmachines.training.figures import correlation
 
 _OPENING = 3.0
 """How much more the opening of the mouth counts than each other thing that is read."""
@@ -72,7 +73,7 @@ class AudioStage:
         fields = batch["mouth"].shape[2]
         weight = torch.ones_like(error[:fields])
         weight[0] = _OPENING
-        r = torch.corrcoef(torch.stack([made[..., 0].flatten(), true[..., 0].flatten()]).detach())[0, 1]
+        r = correlation(made[..., 0], true[..., 0])
         loss = (weight * error[:fields]).sum() / weight.sum()
         passed = error[fields:].mean()
         return {"loss": loss + 0.1 * passed, "mouth": loss.detach(), "gestures": passed.detach(), "r": r}

@@ -32,13 +32,16 @@ def save_state(run_dir: Path, state: dict[str, Any]) -> None:
         ) from error
 
 
-def load_state(run_dir: Path, device: torch.device) -> dict[str, Any]:
-    """The last state written to `run_dir`. Raises TrainingError when there is none or it cannot be read."""
+def load_state(run_dir: Path) -> dict[str, Any]:
+    """The last state written to `run_dir`, in the processor's memory.
+
+    Raises TrainingError when there is none or it cannot be read.
+    """
     path = run_dir / STATE_FILE
     if not path.exists():
         raise TrainingError(f"nothing to resume in {run_dir}: no {STATE_FILE} there; start without --resume")
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
         raise TrainingError(f"cannot resume from {path}: the file is damaged ({type(error).__name__})") from error
     if not isinstance(state, dict) or "stage" not in state:

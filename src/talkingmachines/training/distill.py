@@ -1,4 +1,4 @@
-"""The second stage of distillation: the student's clips are moved to where the teacher finds them likely.
+"""The last stage of distillation: the student's clips are moved to where the teacher finds them likely.
 
 Distribution matching (DMD2, arXiv 2405.14867), from a bidirectional teacher to a causal student (CausVid,
 arXiv 2412.07772), on windows of real clips and on the student's own calls (TalkingMachines, arXiv 2506.03099).

@@ -9,7 +9,7 @@ from torch import nn
 class EMA:
     """Keeps `model`, a float32 copy whose weights trail the trained ones.
 
-    The decay grows from 0.1 to its full value, so that a short run is not held back by its random start.
+    The decay grows from 2 / 11 to its full value, so that a short run is not held back by its random start.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

@@ -65,7 +65,8 @@ class _Figures:
         figures = dict(zip(self.names, self._values.tolist(), strict=True))
         if not math.isfinite(figures["grad_norm"]):
             raise TrainingError(
-                f"the loss of step {self.step - 1} is not finite; resume from the last checkpoint with a lower rate"
+                f"the loss of step {self.step - 1} is not finite; resume from the last checkpoint, and if it comes "
+                "again begin the stage anew with another --seed"
             )
         return figures
 
@@ -94,7 +95,7 @@ class Trainer:
 
     def resume(self) -> None:
         """Load the last checkpoint. Raises TrainingError when it is missing, damaged or of another stage."""
-        state = load_state(self.run_dir, self.device)
+        state = load_state(self.run_dir)
         if state["stage"] != self.stage.name:
             raise TrainingError(f"{self.run_dir} holds a run of {state['stage']!r}, not of {self.stage.name!r}")
         try:

@@ -1,4 +1,4 @@
-"""Stage 2: the bidirectional teacher, by flow matching (Lipman et al. 2023) on coded clips."""
+"""Stage 4: the bidirectional teacher, by flow matching (Lipman et al. 2023) on coded clips."""
 
 from dataclasses import dataclass
 

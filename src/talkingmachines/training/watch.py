@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from talkingmachines.errors import TrainingError
+from talkingmachines.training.figures import correlation
 from talkingmachines.training.rollout import Batch
 
 MEMORY = 0.95
@@ -14,7 +14,7 @@ MEMORY = 0.95
 
 @dataclass
 class Watch:
-    """Running averages over the student's steps; they judge, and change nothing.
+    """Running averages over the student's steps; they judge, and change nothing. A run that goes on begins them anew.
 
     motion: how much the student's latents change from frame to frame, over the teacher's. lips: r of the mouth's
     latents, without the reference, between the student's and the teacher's clip of the same speech and noise.
@@ -39,7 +39,7 @@ class Watch:
         if self.steps >= self.after and self.motion < self.least_motion:
             raise TrainingError(
                 f"the student has collapsed to a still picture: it moves {self.motion:.2f} of what the teacher does; "
-                "go back to an earlier checkpoint, with a lower rate or more critic steps"
+                "begin anew with a smaller --matching, or without it (0)"
             )
         lips = _lips(made.detach().float(), teacher, pair["weight"])
         return {"motion": ratio, "lips": lips, "drift": own / usual.clamp(min=1e-6)}
@@ -54,8 +54,8 @@ def _distance(latents: Tensor, reference: Tensor) -> Tensor:
 
 
 def _lips(made: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-    """weight: [B, F, h, w], always greatest at the mouth."""
+    """weight: [B, F, h, w]; the mouth is where its least over time is greatest."""
     least = weight.amin(1)
     mouth = (least >= least.max())[:, None, None].expand_as(made[:, :, 1:])
     pair = [(x[:, :, 1:] - x[:, :, :1])[mouth] for x in (made, teacher)]
-    return torch.corrcoef(torch.stack(pair))[0, 1]
+    return correlation(*pair)

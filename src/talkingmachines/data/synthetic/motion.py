@@ -26,7 +26,7 @@ def face_motion(loud: np.ndarray, speaking: np.ndarray, rng: np.random.Generator
             _nod(column, times, time, rng.uniform(0.06, 0.22))
         if rng.random() < 0.35:
             column["brow_raise"] += rng.uniform(0.25, 0.6) * _bump(times, time, 0.12, 0.3)
-    for start, end in _runs(~speaking):
+    for start, end in runs(~speaking):
         _attend(column, times, start / FPS, end / FPS, rng)
     shifts = _move_gaze(column, times, speaking, rng)
     _blink(column["eye_open"], times, speaking, shifts, rng)
@@ -103,9 +103,9 @@ def _move_gaze(
     clock = 0.0
     while (clock := clock + rng.exponential(1.3) + 0.25) < end:
         jumps.append((clock, *_near_viewer(rng)))
-    aways = [start / FPS for start, _ in _runs(speaking) if start > 0 and rng.random() < 0.6]
-    talking = [start / FPS + rng.exponential(5.0) + 0.5 for start, _ in _runs(speaking)]
-    for time in aways + [t for t, (_, stop) in zip(talking, _runs(speaking), strict=True) if t < stop / FPS]:
+    aways = [start / FPS for start, _ in runs(speaking) if start > 0 and rng.random() < 0.6]
+    talking = [start / FPS + rng.exponential(5.0) + 0.5 for start, _ in runs(speaking)]
+    for time in aways + [t for t, (_, stop) in zip(talking, runs(speaking), strict=True) if t < stop / FPS]:
         back = time + rng.uniform(0.4, 1.1)
         jumps = [jump for jump in jumps if not time <= jump[0] <= back]
         jumps.append((time, rng.choice([-1, 1]) * rng.uniform(0.35, 0.8), rng.uniform(-0.5, 0.35)))
@@ -188,7 +188,7 @@ def _ease(values: np.ndarray, seconds: float) -> np.ndarray:
     return np.convolve(padded, taps / taps.sum(), mode="valid")
 
 
-def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
+def runs(flags: np.ndarray) -> list[tuple[int, int]]:
     """[start, end) of every run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
     return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
