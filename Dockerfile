@@ -1,9 +1,9 @@
 # A call on a machine without a GPU. For one with a GPU see docs/deploy.md.
 FROM python:3.11-slim
 
-# What the wheels of skia, PyAV and the voices link against.
+# What the wheels of PyAV and the voices link against.
 RUN apt-get update \
- && apt-get install -y --no-install-recommends libgl1 libegl1 libfontconfig1 libgomp1 \
+ && apt-get install -y --no-install-recommends libgl1 libgomp1 \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --create-home talker
 

@@ -2,12 +2,12 @@
 
 Needs a LiveKit server, OPENAI_API_KEY, and on one machine or many
 
-    pip install 'talkingmachines[livekit]'
+    pip install '.[livekit]'                  # in a checkout of TalkingMachines
     talkingmachines livekit --image face.png  # a worker: it makes the pictures
 
 and here
 
-    pip install 'talkingmachines[livekit]' 'livekit-agents[openai]==1.8.9'
+    pip install '.[livekit]' 'livekit-agents[openai]==1.8.9'
     python examples/livekit_agent.py dev      # an agent: it hears, thinks and speaks
 
 each with LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET set. Then open https://agents-playground.livekit.io, or

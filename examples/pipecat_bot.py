@@ -1,8 +1,8 @@
-"""A Pipecat bot with a face: the avatar is the two lines marked below, everything else is an ordinary Pipecat bot.
+"""A Pipecat bot with a face: the avatar is the three lines marked below, everything else is an ordinary Pipecat bot.
 
-Needs a microphone in a browser, OPENAI_API_KEY, and
+Needs a microphone in a browser, OPENAI_API_KEY, a picture of the character (face.png, or what PICTURE names), and
 
-    pip install 'talkingmachines[call]' 'pipecat-ai[runner,webrtc]==1.14.*'
+    pip install '.[call]' 'pipecat-ai[runner,webrtc]==1.14.*'
     python examples/pipecat_bot.py            # then open the address that it prints
 """
 
@@ -33,6 +33,8 @@ async def bot(arguments: RunnerArguments) -> None:
     """One call: Pipecat's runner begins it for everybody who opens the page."""
     assert isinstance(arguments, SmallWebRTCRunnerArguments)
     key = os.environ["OPENAI_API_KEY"]
+    # Line one. Of another transport it is those that send pictures: video_out_enabled, and the avatar's size and 25 a
+    # second.
     transport = AvatarWebRTCTransport(arguments.webrtc_connection, avatar.shape)
     llm = OpenAILLMService(
         api_key=key, settings=OpenAILLMService.Settings(system_instruction="You are Nova. Answer in a sentence or two.")
@@ -40,7 +42,7 @@ async def bot(arguments: RunnerArguments) -> None:
     user, assistant = LLMContextAggregatorPair(
         LLMContext(), user_params=LLMUserAggregatorParams(vad_analyzer=SileroVADAnalyzer())
     )
-    face = AvatarVideoService(avatar, read_image(PICTURE))  # line one
+    face = AvatarVideoService(avatar, read_image(PICTURE))  # line two
     pipeline = Pipeline(
         [
             transport.input(),
@@ -48,7 +50,7 @@ async def bot(arguments: RunnerArguments) -> None:
             user,
             llm,
             OpenAITTSService(api_key=key),
-            face,  # line two
+            face,  # line three
             transport.output(),
             assistant,
         ]

@@ -104,8 +104,8 @@ class Avatar:
 
     def fit(self, image: np.ndarray) -> np.ndarray:
         """The part of a picture [H, W, 3] uint8 RGB that a call shows, [height, width, 3]: that in which the face is
-        where the preset has learned to have it, for those that have learned with one place alone and if it is found; or
-        else the largest in the middle. Raises MediaError for a picture that is none.
+        where the preset has learned to have it, for those that have learned with one place alone, in a video of their
+        own size, and if it is found; or else the largest in the middle. Raises MediaError for a picture that is none.
         """
         check_picture(image)
         return self._fit(image)

@@ -1,7 +1,7 @@
 """A small causal video autoencoder: a closed-form linear transform plus convolutions that learn what it misses.
 
-Layout of the latents as in Wan2.1: 16 channels, 8x8 in space, 4 in time, the first frame alone. The first frame is
-coded as four equal frames, so one path serves pictures and video.
+Layout of the latents as in Wan2.1: 8x8 in space, 4 in time, the first frame alone. The first frame is coded as four
+equal frames, so one path serves pictures and video.
 """
 
 from dataclasses import dataclass
