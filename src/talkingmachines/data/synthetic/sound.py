@@ -82,14 +82,3 @@ def frame_loudness(samples: np.ndarray) -> np.ndarray:
     """RMS of each video frame's samples. [640 * T] -> [T]."""
     frames = samples.reshape(-1, SAMPLES_PER_FRAME).astype(np.float64)
     return np.sqrt((frames**2).mean(axis=1))
-
-
-def envelope_correlation(opening: np.ndarray, samples: np.ndarray, low: float = 1.0, high: float = 8.0) -> float:
-    """Pearson r between a mouth opening [T] at 25 fps and the loudness of its speech [640 * T], both limited to
-    the syllable band (low..high Hz)."""
-    envelope = frame_loudness(samples)
-    hertz = np.fft.rfftfreq(len(opening), SAMPLES_PER_FRAME / SAMPLE_RATE)
-    band = (hertz >= low) & (hertz <= high)
-    a, b = np.fft.rfft(opening)[band], np.fft.rfft(envelope)[band]
-    power = np.sqrt((np.abs(a) ** 2).sum() * (np.abs(b) ** 2).sum())
-    return float((a * b.conj()).real.sum() / power) if power > 0 else 0.0
