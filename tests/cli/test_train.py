@@ -37,9 +37,10 @@ def run(tmp_path: Path, bank: SpeechBank) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def a_quick_linear_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of few clips: at this size drawing them takes longer than all else."""
-    monkeypatch.setattr("talkingmachines.cli.train._PCA_CLIPS", 10)
+def few_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At this size it takes longest to make what is measured before and after training."""
+    for name, count in (("_PCA_CLIPS", 10), ("_SCALED", 2), ("_CALIBRATED", 4), ("_GESTURE_FRAMES", 60)):
+        monkeypatch.setattr(f"talkingmachines.cli.train.{name}", count)
 
 
 def train(stage: str, run: Path, *more: str) -> int:

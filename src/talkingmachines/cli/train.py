@@ -32,6 +32,9 @@ _CALIBRATED = 8
 _PCA_CLIPS = 120
 """From which the autoencoder's linear start is computed."""
 
+_SCALED = 16
+"""Batches of whole pictures by whose latents the autoencoder's are scaled."""
+
 _READ_CLIPS = 40
 """By which it is measured how well faces are read."""
 
@@ -109,7 +112,7 @@ def _vae(job: Run) -> None:
     assert isinstance(coder, CausalVAE)
     whole = VideoBatches(bank, size, size, batch=4, seed=job.seed + 1)
     with torch.no_grad():
-        latents = [coder.encode(to_unit(batch["video"])) for batch in first_batches(whole, 16, job)]
+        latents = [coder.encode(to_unit(batch["video"])) for batch in first_batches(whole, _SCALED, job)]
     calibrate(coder, torch.cat(latents))
     save_weights(job.weights, "vae", coder, job.metadata(recipe=asdict(recipe), **taken))
 
