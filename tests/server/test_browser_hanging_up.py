@@ -1,0 +1,76 @@
+"""Calls that end while the browser or the server is still asked for something, and the call after them."""
+
+import json
+import urllib.request
+
+from test_browser import _browser, _link, _view, pytestmark  # noqa: F401  # fixtures, and where these tests run
+
+ASKS = """() => {
+  const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  navigator.mediaDevices.getUserMedia = async (wanted) => {
+    window.given = await ask(wanted);
+    await new Promise((done) => (window.allow = done));
+    return window.given;
+  };
+}"""
+
+
+def test_hung_up_while_the_browser_asks_for_the_microphone(view):
+    one = view().open()
+    one.state("ready")
+    one.page.evaluate(ASKS)
+    one.page.click("#start")
+    one.until("window.allow")
+    one.page.click("#end")
+    one.state("ended")
+    one.page.evaluate("allow()")
+    one.until("given.getTracks()[0].readyState === 'ended'")
+    assert one.page.evaluate("fake.pcs.length") == 0
+    assert one.page.get_attribute("body", "data-state") == "ended"
+
+
+def test_a_camera_that_comes_after_the_call_is_switched_off(view):
+    one = view()
+    one.call()
+    one.page.evaluate(ASKS)
+    one.page.keyboard.press("v")
+    one.until("window.allow")
+    one.page.click("#end")
+    one.page.evaluate("allow()")
+    one.until("given.getTracks()[0].readyState === 'ended'")
+    assert not one.page.is_visible("#self")
+
+
+def test_hung_up_before_the_server_has_answered(view, link):
+    one, held = view(), []
+    one.page.route("**/api/calls", lambda route: held.append(route))  # noqa: PLW0108  # playwright marks functions
+    one.open().state("ready")
+    one.page.click("#start")
+    while not held:
+        one.page.wait_for_timeout(20)
+    one.page.click("#end")
+    one.state("ended")
+    with one.page.expect_response("**/end"):
+        held[0].continue_()
+    with urllib.request.urlopen(f"{link}readyz", timeout=10) as answer:
+        assert json.load(answer)["free"] == 2
+
+
+def test_a_new_call_is_not_muted(view):
+    one = view()
+    one.call()
+    one.page.keyboard.press("m")
+    assert one.page.get_attribute("#mute", "aria-label") == "Unmute"
+    one.page.click("#end")
+    one.state("ended")
+    one.page.click("#again")
+    one.state("ready")
+    one.page.click("#start")
+    one.state("listening")
+    assert one.page.get_attribute("#mute", "aria-label") == "Mute"
+    assert one.page.get_attribute("#mute", "aria-pressed") == "false"
+    one.page.keyboard.press("m")
+    one.page.evaluate("document.activeElement.blur()")
+    one.page.keyboard.down(" ")
+    one.page.evaluate("dispatchEvent(new Event('blur'))")
+    assert one.page.get_attribute("#mute", "aria-pressed") == "true"
