@@ -29,7 +29,7 @@ EDGE = 2
 is beside them."""
 
 _SAME = 0.001
-"""Share of the energy by which one clip, coded on two machines, may differ; rounding makes a tenth of it."""
+"""Share of the energy by which one clip, coded on two machines, may differ; bfloat16 makes a hundredth of it."""
 
 _RETURN = FPS / 2
 """Video frames in which a head goes most of the way from where one clip ended to where the next one was drawn."""
