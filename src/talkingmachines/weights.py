@@ -23,7 +23,7 @@ from talkingmachines.encoders.hearing import Hearing
 from talkingmachines.errors import CheckpointError, ConfigError
 from talkingmachines.framing.cut import Fit, fit_face
 from talkingmachines.framing.finder import FaceFinder
-from talkingmachines.media.files import reason
+from talkingmachines.media.files import reason, replacing
 from talkingmachines.media.image import fit_image
 from talkingmachines.presets import PRESETS, Preset, preset
 from talkingmachines.streaming.features import HearingStream, MakeFeatures
@@ -76,7 +76,6 @@ def _write(shard: dict[str, Tensor], path: Path, header: dict[str, str]) -> None
     try:
         save_file(shard, path, header)
     except (OSError, SafetensorError) as error:
-        path.unlink(missing_ok=True)
         raise CheckpointError(f"{path}: cannot be written ({reason(error)}); make room, then go on") from error
 
 
@@ -142,8 +141,8 @@ def add_metadata(folder: Path, name: str, more: dict[str, object]) -> None:
     for path in shard_paths(folder, name):
         with _opened(path) as file:
             shard = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        _write(shard, Path(f"{path}.partial"), header)
-        os.replace(f"{path}.partial", path)
+        with replacing(path) as partial:
+            _write(shard, partial, header)
 
 
 def load_weights(folder: Path, name: str, model: nn.Module) -> None:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 import talkingmachines
 from talkingmachines.checkpoints.plan import Part, Plan
 from talkingmachines.errors import CheckpointError
-from talkingmachines.media.files import reason
+from talkingmachines.media.files import reason, replacing
 from talkingmachines.vae.wan_config import WanVAEConfig
 from talkingmachines.vae.wan_weights import read_wan_vae
 from talkingmachines.weights import new_shard_paths, save_weights, shard_header, shard_paths
@@ -159,19 +159,13 @@ def _write_shards(job: Job, sums: dict[str, str], progress: Progress | None) -> 
 
 
 def _write(path: Path, shard: Sequence[Part], header: dict[str, str]) -> None:
-    partial = path.with_suffix(".writing")
-    try:
+    with replacing(path) as partial:
         save_file({part.name: part.tensor() for part in shard}, partial, header)
-        partial.rename(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write_text(path: Path, text: str) -> None:
-    """At once or not at all."""
-    partial = path.with_suffix(".writing")
-    partial.write_text(text)
-    partial.rename(path)
+    with replacing(path) as partial:
+        partial.write_text(text)
 
 
 def _sha256(path: Path) -> str:

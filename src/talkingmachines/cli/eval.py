@@ -13,7 +13,7 @@ from rich.table import Table
 from talkingmachines import __version__
 from talkingmachines.cli.console import make_folder, print_json, progress_bar
 from talkingmachines.errors import ConfigError, MediaError
-from talkingmachines.media.files import reason
+from talkingmachines.media.files import reason, replacing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -141,7 +141,8 @@ def _strips(out: Path) -> "Callable[[str, np.ndarray | None, np.ndarray], None]"
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text + "\n")
+        with replacing(path) as partial:
+            partial.write_text(text + "\n")
     except OSError as error:
         raise MediaError(f"{path}: cannot be written ({reason(error)}); choose another --out") from error
 

@@ -24,7 +24,7 @@ from talkingmachines.data.synthetic.looks import boxes, draw_clip, sample_look
 from talkingmachines.data.synthetic.pose import POSE_FIELDS
 from talkingmachines.encoders.hearing import Hearing
 from talkingmachines.errors import ConfigError
-from talkingmachines.media.files import cannot_write
+from talkingmachines.media.files import cannot_write, replacing
 from talkingmachines.precision import fast_autocast
 from talkingmachines.training.loading import load
 from talkingmachines.vae.model import CausalVAE
@@ -200,6 +200,5 @@ def _progress(folder: Path) -> tuple[dict[str, Any], int]:
 
 
 def _write_progress(folder: Path, config: LatentClipsConfig, done: int) -> None:
-    partial = folder / "progress.json.partial"
-    partial.write_text(json.dumps({"config": asdict(config), "done": done}))
-    os.replace(partial, folder / "progress.json")
+    with replacing(folder / "progress.json") as partial:
+        partial.write_text(json.dumps({"config": asdict(config), "done": done}))

@@ -1,6 +1,9 @@
 """What every reader checks before it decodes, and every writer needs to leave nothing half-written."""
 
+import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from talkingmachines.errors import MediaError
@@ -36,6 +39,20 @@ def reason(error: BaseException) -> str:
 def temporary_beside(path: Path) -> Path:
     """A new name in the same folder, with the same ending: written first, then renamed in one atomic step."""
     return path.with_name(f".talkingmachines-{secrets.token_hex(8)}{path.suffix}")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write what is to be at `path` when the block has ended well; after an error nothing has changed.
+
+    Always the same name: what a killed process left is written over, so only one at a time may write.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def cannot_write(path: Path, error: BaseException) -> MediaError:

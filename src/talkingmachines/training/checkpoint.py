@@ -1,7 +1,6 @@
 """Training state on disk: written whole or not at all."""
 
 import hashlib
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 
 from talkingmachines.errors import TrainingError
-from talkingmachines.media.files import reason
+from talkingmachines.media.files import reason, replacing
 
 STATE_FILE = "state.pt"
 
@@ -20,13 +19,11 @@ def save_state(run_dir: Path, state: dict[str, Any]) -> None:
 
     Raises TrainingError when it cannot be written.
     """
-    partial = run_dir / f"{STATE_FILE}.partial"
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        torch.save(state, partial)
-        os.replace(partial, run_dir / STATE_FILE)
+        with replacing(run_dir / STATE_FILE) as partial:
+            torch.save(state, partial)
     except (OSError, RuntimeError) as error:  # torch says RuntimeError of a disk that is full
-        partial.unlink(missing_ok=True)
         raise TrainingError(
             f"{run_dir}: the checkpoint cannot be written ({reason(error)}); make room, then --resume from the last one"
         ) from error

@@ -22,6 +22,7 @@ from talkingmachines.flow.chunk import ChunkConfig
 from talkingmachines.flow.path import x0_from_velocity
 from talkingmachines.flow.sampler import sample
 from talkingmachines.flow.schedule import sampling_sigmas
+from talkingmachines.media.files import replacing
 from talkingmachines.precision import fast_autocast
 from talkingmachines.training.checkpoint import fingerprint
 from talkingmachines.training.passes import Passes, plain_passes
@@ -99,18 +100,16 @@ def build_trajectories(
                 for first in range(0, steps, stride):
                     part = sigmas[first : first + stride + 1]
                     points.append(sample(teacher, points[-1], part, heard, free, guidance))
-            partial = path.with_suffix(".partial")
-            save_file({"points": torch.stack(points).half().cpu()}, partial)
-            partial.replace(path)
+            with replacing(path) as partial:
+                save_file({"points": torch.stack(points).half().cpu()}, partial)
         progress(index + 1, batches)
 
 
 def _check_origin(folder: Path, origin: dict[str, object]) -> None:
     path, said = folder / "origin.json", json.dumps(origin, sort_keys=True)
     if not path.exists():
-        partial = path.with_suffix(".partial")
-        partial.write_text(said)
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_text(said)
     elif path.read_text() != said:
         raise ConfigError(f"{folder} holds clips of another teacher, or of other batches; remove it to make them anew")
 

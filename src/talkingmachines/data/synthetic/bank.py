@@ -15,6 +15,7 @@ import numpy as np
 from talkingmachines.data.synthetic.speech import SPLITS, Utterance, choose_voice, synthesise, text_for
 from talkingmachines.data.synthetic.visemes import SYMBOLS, Phone
 from talkingmachines.errors import ConfigError, MediaError
+from talkingmachines.media.files import replacing
 
 
 @dataclass(frozen=True)
@@ -74,17 +75,16 @@ class SpeechBank:
         spoken = self.utterances
         phones = [phone for utterance in spoken for phone in utterance.phones]
         notes = {"split": self.split, "voices": [u.voice for u in spoken], "texts": [u.text for u in spoken]}
-        partial = path.with_suffix(".partial.npz")
-        np.savez(
-            partial,
-            samples=np.concatenate([_to_int16(u.samples) for u in spoken]),
-            lengths=np.array([len(u.samples) for u in spoken]),
-            symbols=np.array([SYMBOLS.index(p.symbol) for p in phones], np.uint8),
-            times=np.array([(p.start, p.end) for p in phones], np.float64).reshape(-1, 2),
-            phone_counts=np.array([len(u.phones) for u in spoken]),
-            notes=np.array(json.dumps(notes)),
-        )
-        partial.replace(path)
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.savez(
+                file,
+                samples=np.concatenate([_to_int16(u.samples) for u in spoken]),
+                lengths=np.array([len(u.samples) for u in spoken]),
+                symbols=np.array([SYMBOLS.index(p.symbol) for p in phones], np.uint8),
+                times=np.array([(p.start, p.end) for p in phones], np.float64).reshape(-1, 2),
+                phone_counts=np.array([len(u.phones) for u in spoken]),
+                notes=np.array(json.dumps(notes)),
+            )
 
     @classmethod
     def load(cls, path: Path) -> "SpeechBank":
