@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from random_weights import save_features
 
 import talkingmachines
@@ -12,6 +13,7 @@ from talkingmachines.avatar import Avatar, load
 from talkingmachines.dit.model import DiT
 from talkingmachines.errors import CheckpointError, ConfigError, MediaError
 from talkingmachines.evaluation.random_avatar import random_features
+from talkingmachines.framing.cut import Fit, fit_centre
 from talkingmachines.media.image import fit_image, read_image
 from talkingmachines.presets import tiny
 from talkingmachines.vae.model import CausalVAE
@@ -76,24 +78,33 @@ def test_first_frame_is_the_picture_as_the_autoencoder_makes_it(avatar: Avatar) 
     assert np.abs(made[0].astype(int) - rebuilt[0]).max() <= 2
 
 
+def fitting(avatar: Avatar, fit: Fit) -> Avatar:
+    """The same models, with pictures cut otherwise."""
+    return Avatar(avatar.preset, avatar.vae, avatar.student, avatar.device, features=avatar.engine.features, fit=fit)
+
+
 def test_pictures_are_cut_as_the_avatar_is_told(avatar: Avatar) -> None:
     assert np.array_equal(avatar.fit(picture()), fit_image(picture(), 64))
     with pytest.raises(MediaError):
         avatar.fit(np.zeros((64, 64), np.uint8))
-    corner = Avatar(
-        avatar.preset,
-        avatar.vae,
-        avatar.student,
-        avatar.device,
-        features=avatar.engine.features,
-        fit=lambda pixels: pixels[:64, :64],
-    )
+    corner = fitting(avatar, lambda pixels: fit_centre(pixels[:64, :64], 64))
     made = corner.generate(picture(), speech(5_000))
     assert np.array_equal(made, avatar.generate(picture()[:64, :64], speech(5_000)))
     assert not np.array_equal(made, avatar.generate(picture(), speech(5_000)))
     with corner.session(picture()) as session:
         frames = session.push_audio(speech(5_000), np.zeros(3_000, np.float32))
     assert np.array_equal(frames[0].pixels, made[0])
+
+
+def test_what_is_not_to_be_seen_is_made_and_not_shown(avatar: Avatar) -> None:
+    part = fitting(avatar, lambda pixels: replace(fit_centre(pixels, 64), view=(8, 16, 56, 64)))
+    seen, whole = (one.generate(picture(), speech(5_000)) for one in (part, avatar))
+    for shown, frame in zip(seen, whole, strict=True):
+        larger = Image.fromarray(frame[16:64, 8:56]).resize((64, 64), Image.Resampling.BICUBIC)
+        assert np.abs(shown.astype(int) - np.asarray(larger)).max() <= 1
+    with part.session(picture()) as session:
+        frames = session.push_audio(speech(5_000), np.zeros(3_000, np.float32))
+    assert np.array_equal(frames[0].pixels, seen[0])
 
 
 def test_blocks_add_up_to_the_clip(avatar: Avatar) -> None:

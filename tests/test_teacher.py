@@ -4,11 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from random_weights import save_features
 
 from talkingmachines.dit.model import DiT
 from talkingmachines.errors import CheckpointError, ConfigError, MediaError
 from talkingmachines.evaluation.random_avatar import random_features
+from talkingmachines.framing.cut import Fit, fit_centre
 from talkingmachines.media.image import fit_image
 from talkingmachines.presets import tiny
 from talkingmachines.teacher import Teacher, load_teacher, window_starts
@@ -49,16 +51,15 @@ def test_same_seed_same_video_other_seed_other_video(teacher: Teacher) -> None:
 
 
 def test_pictures_are_cut_as_the_teacher_is_told(teacher: Teacher) -> None:
-    corner = Teacher(
-        teacher.preset,
-        teacher.vae,
-        teacher.teacher,
-        teacher.device,
-        teacher.features,
-        lambda pixels: pixels[:64, :64],
-    )
+    def fitting(fit: Fit) -> Teacher:
+        return Teacher(teacher.preset, teacher.vae, teacher.teacher, teacher.device, teacher.features, fit)
+
+    corner = fitting(lambda pixels: fit_centre(pixels[:64, :64], 64))
     made = corner.generate(picture(), speech(5_000))
     assert np.array_equal(made, teacher.generate(picture()[:64, :64], speech(5_000)))
+    part = fitting(lambda pixels: replace(fit_centre(pixels[:64, :64], 64), view=(8, 16, 56, 64)))
+    larger = Image.fromarray(made[0, 16:64, 8:56]).resize((64, 64), Image.Resampling.BICUBIC)
+    assert np.abs(part.generate(picture(), speech(5_000))[0].astype(int) - np.asarray(larger)).max() <= 1
 
 
 def test_picture_and_speech_and_settings_matter(teacher: Teacher) -> None:

@@ -181,8 +181,8 @@ def test_pictures_are_cut_to_faces_where_a_preset_has_learned_with_some(
     pixels = np.random.default_rng(0).integers(0, 256, (90, 300, 3), dtype=np.uint8)
     # The tiny preset takes faces anywhere, and so does a video of another shape.
     for spec, shape in ((tiny(), (64, 64)), (pocket(), (256, 128))):
-        assert load_fit(tmp_path, spec, shape)(pixels).shape == (*shape, 3) and not found
-    assert load_fit(tmp_path, pocket(), (256, 256))(pixels).shape == (256, 256, 3) and found[0] is pixels
+        assert load_fit(tmp_path, spec, shape)(pixels).pixels.shape == (*shape, 3) and not found
+    assert load_fit(tmp_path, pocket(), (256, 256))(pixels).pixels.shape == (256, 256, 3) and found[0] is pixels
 
 
 def test_finders_of_a_run_and_damaged_ones(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from talkingmachines.dit.model import DiT
 from talkingmachines.dit.weights import unfilled
 from talkingmachines.encoders.encoders import PROMPT, Encoders, load_encoders
 from talkingmachines.errors import CheckpointError, ConfigError, MediaError
-from talkingmachines.framing.cut import Fit
+from talkingmachines.framing.cut import Fit, Framing, fit_centre
 from talkingmachines.media.face import Box, find_face
-from talkingmachines.media.image import check_picture, fit_image
+from talkingmachines.media.image import check_picture
 from talkingmachines.memory import check_memory
 from talkingmachines.placement.pipeline import stream_frames
 from talkingmachines.precision import choose_device, multiply_in, weights_dtype
@@ -73,7 +73,7 @@ class Avatar:
         self.device = device
         self.shape = shape or (spec.size, spec.size)
         check_shape(spec, self.shape)
-        self._fit = fit or partial(fit_image, size=self.shape)
+        self._fit = fit or partial(fit_centre, size=self.shape)
         self.encoders = encoders
         _check_encoders(spec, encoders)
         self.vae = vae.to(device).eval().requires_grad_(False)
@@ -103,9 +103,13 @@ class Avatar:
         return FRAMES_PER_LATENT * self.preset.chunk.frames
 
     def fit(self, image: np.ndarray) -> np.ndarray:
-        """The part of a picture [H, W, 3] uint8 RGB that a call shows, [height, width, 3]: that in which the face is
-        where the preset has learned to have it, for those that have learned with one place alone, in a video of their
-        own size, and if it is found; or else the largest in the middle. Raises MediaError for a picture that is none.
+        """The part of a picture [H, W, 3] uint8 RGB that a call shows, [height, width, 3]; see `framing`."""
+        return self.framing(image).shown
+
+    def framing(self, image: np.ndarray) -> Framing:
+        """What is made of a picture [H, W, 3] uint8 RGB: the part in which the face is where the preset has learned to
+        have it, for those that have learned with one place alone, in a video of their own size, and if it is found; or
+        else the largest in the middle. Raises MediaError for a picture that is none.
         """
         check_picture(image)
         return self._fit(image)
@@ -170,10 +174,10 @@ class Avatar:
                     progress(done, total)
 
     def _open(self, image: np.ndarray, seed: int, face_box: Box | None) -> Call:
-        fitted = self.fit(image)
-        box = self._face(fitted, face_box)
-        text, picture = self.encoders.tell(fitted) if self.encoders else (None, None)
-        return self.engine.open(fitted, seed, box, text=text, picture=picture)
+        framing = self.framing(image)
+        box = self._face(framing.pixels, face_box)
+        text, picture = self.encoders.tell(framing.pixels) if self.encoders else (None, None)
+        return self.engine.open(framing.pixels, seed, box, view=framing.view, text=text, picture=picture)
 
     def _face(self, fitted: np.ndarray, given: Box | None) -> Box:
         """Where a call with that picture listens, said in the log where there is a choice."""

@@ -24,9 +24,9 @@ from talkingmachines.dit.model import DiT
 from talkingmachines.errors import ConfigError, MediaError
 from talkingmachines.flow.sampler import sample
 from talkingmachines.flow.schedule import sampling_sigmas
-from talkingmachines.framing.cut import Fit
+from talkingmachines.framing.cut import Fit, Framing, fit_centre
 from talkingmachines.media.face import Box
-from talkingmachines.media.image import check_picture, fit_image
+from talkingmachines.media.image import check_picture
 from talkingmachines.precision import choose_device, fast_autocast
 from talkingmachines.presets import Preset
 from talkingmachines.streaming.features import FeatureStream, LogMelStream, MakeFeatures
@@ -72,7 +72,7 @@ class Teacher:
         """features, fit: see weights.load_features and load_fit."""
         self.preset = spec
         self.features = features
-        self.fit = fit or partial(fit_image, size=spec.size)
+        self._fit = fit or partial(fit_centre, size=spec.size)
         self.device = device
         self.vae = vae.to(device).eval().requires_grad_(False)
         self.teacher = teacher.to(device).eval().requires_grad_(False)
@@ -81,6 +81,11 @@ class Teacher:
     def size(self) -> int:
         """Height and width of the video in pixels."""
         return self.preset.size
+
+    def framing(self, image: np.ndarray) -> Framing:
+        """See Avatar.framing."""
+        check_picture(image)
+        return self._fit(image)
 
     def generate(
         self,
@@ -119,7 +124,7 @@ class Teacher:
         progress: Progress | None = None,
     ) -> Iterator[np.ndarray]:
         """As `generate`, but yields the clip in blocks of frames as they are made, in constant memory."""
-        check_picture(image)
+        framing = self.framing(image)
         check_samples(speech)
         if not len(speech):
             raise MediaError("speech must have at least one sample")
@@ -133,10 +138,10 @@ class Teacher:
         left = num_frames(len(speech))
         state: Any = None
         box = sampling.face_box if face_box is None else self.preset.check_box(face_box)
-        for latents in self._windows(image, heard, seed, steps, guidance, box, progress):
+        for latents in self._windows(framing.pixels, heard, seed, steps, guidance, box, progress):
             with fast_autocast(self.device):
                 video, state = self.vae.decode_next(latents, state)
-            frames = to_frames(video)[:left]
+            frames = to_frames(video, framing.view)[:left]
             left -= len(frames)
             yield frames
 
@@ -153,7 +158,7 @@ class Teacher:
         """Latents [1, C, f, h, w] of one window after the other, without the frames given by the one before."""
         sampling, generator = self.preset.sampling, torch.Generator().manual_seed(seed)
         with fast_autocast(self.device):
-            pixels = to_tensor(self.fit(image)).to(self.device)
+            pixels = to_tensor(image).to(self.device)
             reference = self.vae.encode_image(pixels).float()
         total, known = speech.modes.shape[1], reference[:, :, None]
         starts = window_starts(total, sampling.window, sampling.history)

@@ -7,6 +7,9 @@ import numpy as np
 SAMPLE_RATE = 16_000
 """Samples per second of all speech inside the package, mono float32 in [-1, 1]."""
 
+View = tuple[int, int, int, int]
+"""Part of a picture: left, top, right, bottom in pixels."""
+
 FPS = 25
 """Video frames per second."""
 

@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from talkingmachines.encoders.gestures import Gestures
 from talkingmachines.encoders.hearing import Hearing
 from talkingmachines.errors import CheckpointError, ConfigError
-from talkingmachines.framing.cut import Fit, fit_face
+from talkingmachines.framing.cut import Fit, fit_centre, fit_face
 from talkingmachines.framing.finder import FaceFinder
 from talkingmachines.media.files import reason, replacing
-from talkingmachines.media.image import fit_image
 from talkingmachines.presets import PRESETS, Preset, preset
 from talkingmachines.streaming.features import HearingStream, MakeFeatures
 
@@ -189,7 +188,7 @@ def load_fit(folder: Path, spec: Preset, shape: tuple[int, int]) -> Fit:
     of the video. Raises CheckpointError where the finder is missing or damaged.
     """
     if spec.faces is None or shape != (spec.size, spec.size):
-        return partial(fit_image, size=shape)
+        return partial(fit_centre, size=shape)
     finder = load_finder(folder if shard_paths(folder, "finder") else None)
     return partial(fit_face, finder=finder, wanted=spec.faces, size=spec.size)
 

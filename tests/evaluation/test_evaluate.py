@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from talkingmachines.cli.main import main
@@ -26,6 +27,7 @@ from talkingmachines.evaluation.evaluate import evaluate, evaluate_vae, strip
 from talkingmachines.evaluation.longrun import Meter
 from talkingmachines.evaluation.metrics import closures
 from talkingmachines.evaluation.scores import CLOSED_THRESHOLD
+from talkingmachines.framing.cut import Framing
 from talkingmachines.weights import load_finder
 
 pytest.importorskip("skia")
@@ -51,6 +53,9 @@ class NoisyVAE:
         return latents + noise * (self.level / 127.5)
 
 
+VIEW = (8, 0, 200, 192)
+
+
 class Actor:
     """Plays back the drawn truth of the clip whose sound it is given, changed by `fault`."""
 
@@ -63,6 +68,11 @@ class Actor:
         self.known = {clip.samples.tobytes(): clip for clip in clips}
         self.seeds: list[int] = []
 
+    def framing(self, image: np.ndarray) -> Framing:
+        """Of a picture with the face elsewhere a part is shown."""
+        nothing = np.zeros((256, 256, 3), np.uint8)
+        return Framing(nothing, nothing, VIEW if image.shape[:2] in SHAPES else None)
+
     def generate(self, image: np.ndarray, speech: np.ndarray, *, seed: int) -> np.ndarray:
         self.seeds.append(seed)
         clip = self.known[speech.tobytes()]
@@ -70,9 +80,11 @@ class Actor:
             if np.array_equal(draw_any(toon, clip.track[:1])[0], image):
                 return self.fault(draw_any(toon, clip.track))
         frames = draw_clip(sample_character(clip.character_seed), clip.track)
-        # Of a picture with the face elsewhere it has cut the right part.
-        assert image.shape[:2] in SHAPES or np.array_equal(frames[0], image)
-        return self.fault(frames)
+        made = self.fault(frames)
+        if image.shape[:2] in SHAPES:
+            return np.stack([Image.fromarray(frame).crop(VIEW).resize((256, 256)) for frame in made])
+        assert np.array_equal(frames[0], image)
+        return made
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +141,7 @@ def test_the_truth_scores_full_marks(bank: SpeechBank) -> None:
     )
     assert motion["blinks_per_minute"] == pytest.approx(motion["truth_blinks_per_minute"], rel=0.35)
     assert figures["background"] == {"sharpness": pytest.approx(1), "sharpness_min": pytest.approx(1), "clips": 4}
-    assert figures["elsewhere"]["r"] == pytest.approx(lips["r"]) and figures["elsewhere"]["clips"] == 2
+    assert figures["elsewhere"]["r"] == pytest.approx(lips["r"], abs=0.01) and figures["elsewhere"]["clips"] == 2
     toons = figures["toons"]
     assert toons["r"] == pytest.approx(toons["reader_r"]) and toons["reader_r"] > 0.85 and toons["clips"] == 2
     assert toons["opening"] == pytest.approx(1)

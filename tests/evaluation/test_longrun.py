@@ -1,6 +1,7 @@
 import json
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -21,6 +22,7 @@ from talkingmachines.evaluation.clips import EvalConfig, portraits
 from talkingmachines.evaluation.longrun import LongRunConfig, Meter, long_run, measure
 from talkingmachines.evaluation.random_avatar import random_features
 from talkingmachines.evaluation.reader import READ_FIELDS, load_reader
+from talkingmachines.framing.cut import fit_centre
 from talkingmachines.presets import tiny
 from talkingmachines.types import FPS, SAMPLES_PER_FRAME
 from talkingmachines.vae.model import CausalVAE
@@ -227,6 +229,7 @@ def test_student_over_teacher_by_hand() -> None:
 def test_the_teacher_takes_its_steps_on_the_same_clips(bank: SpeechBank, monkeypatch: pytest.MonkeyPatch) -> None:
     class Teacher:
         size, vae, device = 64, None, torch.device("cpu")
+        framing = partial(fit_centre, size=64)
 
         def generate(self, image: np.ndarray, speech: np.ndarray, *, seed: int, steps: int) -> np.ndarray:
             return np.full((1, 64, 64, 3), steps + seed, np.uint8)

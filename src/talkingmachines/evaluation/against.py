@@ -10,6 +10,7 @@ from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.evaluation.clips import EvalConfig
 from talkingmachines.evaluation.evaluate import Models, evaluate
 from talkingmachines.evaluation.reader import FaceReader
+from talkingmachines.framing.cut import Framing
 
 TEACHER_STEPS = 30
 """Denoising steps of the teacher, with the guidance of its preset."""
@@ -18,6 +19,7 @@ TEACHER_STEPS = 30
 class ManySteps(Models, Protocol):
     """What evaluates as a teacher."""
 
+    def framing(self, image: np.ndarray) -> Framing: ...
     def generate(self, image: np.ndarray, speech: np.ndarray, *, seed: int, steps: int) -> np.ndarray: ...
 
 
@@ -27,6 +29,7 @@ class _AtSteps:
     def __init__(self, teacher: ManySteps, steps: int) -> None:
         self.teacher, self.steps = teacher, steps
         self.size, self.vae, self.device = teacher.size, teacher.vae, teacher.device
+        self.framing = teacher.framing
 
     def generate(self, image: np.ndarray, speech: np.ndarray, *, seed: int) -> np.ndarray:
         return self.teacher.generate(image, speech, seed=seed, steps=self.steps)

@@ -34,6 +34,7 @@ from talkingmachines.evaluation.elsewhere import elsewhere
 from talkingmachines.evaluation.reader import FaceReader, load_reader
 from talkingmachines.evaluation.scores import RECORDING_LAGS, Take, envelope_r, lips, motion, real_lips
 from talkingmachines.evaluation.toons import ToonTake, toon_lips
+from talkingmachines.framing.cut import Framing
 from talkingmachines.framing.finder import FaceFinder
 from talkingmachines.media.audio import read_audio
 from talkingmachines.precision import fast_autocast
@@ -76,6 +77,7 @@ class Models(Protocol):
 class Speaker(Models, Protocol):
     """What evaluates as an avatar."""
 
+    def framing(self, image: np.ndarray) -> Framing: ...
     def generate(self, image: np.ndarray, speech: np.ndarray, *, seed: int) -> np.ndarray: ...
 
 
@@ -153,7 +155,7 @@ def _elsewhere_r(avatar: Speaker, reader: FaceReader, clip: Clip, seed: int) -> 
     """
     rng = np.random.default_rng([seed, 31])
     picture = elsewhere(sample_character(clip.character_seed), Pose.from_row(clip.track[0]), rng)
-    made = avatar.generate(picture, clip.samples, seed=seed)
+    made = avatar.framing(picture).whole(avatar.generate(picture, clip.samples, seed=seed))
     return metrics.pearson(reader.read(made)["mouth_open"][1:], clip.track[1:, _MOUTH])
 
 

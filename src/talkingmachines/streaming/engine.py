@@ -33,6 +33,7 @@ from talkingmachines.media.face import Box
 from talkingmachines.precision import autocast, fast_dtype
 from talkingmachines.streaming.audio import AudioStream, ChunkAudio
 from talkingmachines.streaming.features import LogMelStream, MakeFeatures
+from talkingmachines.types import View
 from talkingmachines.vae.build import VideoVAE
 from talkingmachines.vae.pixels import to_frames, to_tensor
 
@@ -43,8 +44,9 @@ class Call:
 
     audio: what it hears. generator: of its noise. cache: what its chunks see of earlier ones. opening, going_on: what
     chunk 0 and the next later chunk are given: the picture, and the last latent frame made for students that go on from
-    it. context: of text and picture tokens. decoder: what the autoencoder's decoder keeps, a state of its own kind;
-    None before chunk 0. recorded: its passes, where they are replayed.
+    it. context: of text and picture tokens. view: the part of its pictures that is shown, all unless given. decoder:
+    what the autoencoder's decoder keeps, a state of its own kind; None before chunk 0. recorded: its passes, where they
+    are replayed.
     """
 
     audio: AudioStream
@@ -53,6 +55,7 @@ class Call:
     opening: Conditioning
     going_on: Conditioning
     context: PreparedContext
+    view: View | None = None
     decoder: Any = None
     recorded: RecordedDiT | None = None
 
@@ -134,13 +137,15 @@ class Engine:
         seed: int,
         face_box: Box | None = None,
         *,
+        view: View | None = None,
         text: Tensor | None = None,
         picture: Tensor | None = None,
     ) -> Call:
         """A call with the character in `image` [height, width, 3] uint8.
 
-        face_box: the engine's unless given. text [1, length, dim], picture [1, tokens, dim]: tokens of the prompt and
-        of the picture, for students that are told of them; on any device.
+        face_box: the engine's unless given. view: the part that is shown, all unless given. text [1, length, dim],
+        picture [1, tokens, dim]: tokens of the prompt and of the picture, for students that are told of them; on any
+        device.
         """
         config = self.student.config
         assert config.audio is not None, "a student without audio layers cannot hear"
@@ -157,6 +162,7 @@ class Engine:
             opening,
             going_on,
             context,
+            view,
             recorded=RecordedDiT(self._model, CudaGraphs()) if self._replay else None,
         )
 
@@ -258,13 +264,13 @@ class Engine:
 
     def decode(self, call: Call, latents: Tensor) -> np.ndarray:
         """The video [T, H, W, 3] uint8 of one chunk [1, C, f, h, w] of `denoise`: 1 + 4(f - 1) frames of chunk 0,
-        4f of any other.
+        4f of any other. Of its view alone, as large as the whole.
         """
-        return to_frames(self.decode_video(call, latents))
+        return to_frames(self.decode_video(call, latents), call.view)
 
     @torch.inference_mode()
     def decode_video(self, call: Call, latents: Tensor) -> Tensor:
-        """As `decode`, before it becomes pixels: [1, 3, T, H, W] on the decoder's device, about in [-1, 1]."""
+        """All of it, before it becomes pixels: [1, 3, T, H, W] on the decoder's device, about in [-1, 1]."""
         with autocast(self._vae_device, self.dtype):
             video, call.decoder = self.vae.decode_next(latents.to(self._vae_device), call.decoder)
         return video

@@ -3,6 +3,9 @@
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from talkingmachines.types import View
 
 
 def to_unit(video: Tensor) -> Tensor:
@@ -21,6 +24,12 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
     return to_unit(torch.from_numpy(np.array(pixels))[None])
 
 
-def to_frames(video: Tensor) -> np.ndarray:
-    """[1, 3, T, H, W] in [-1, 1] -> [T, H, W, 3] uint8"""
-    return to_pixels(video)[0].cpu().numpy()
+def to_frames(video: Tensor, view: View | None = None) -> np.ndarray:
+    """[1, 3, T, H, W] in [-1, 1] -> [T, H, W, 3] uint8; with view, that part alone, as large as the whole."""
+    pixels = to_pixels(video)[0].cpu()
+    if view is not None:
+        left, top, right, bottom = view
+        part = pixels[:, top:bottom, left:right].contiguous().movedim(-1, 1)
+        # Bytes that lie pixel by pixel take an eighth of the time that numbers do.
+        pixels = F.interpolate(part, pixels.shape[1:3], mode="bicubic", antialias=True).movedim(1, -1)
+    return pixels.numpy()
