@@ -174,7 +174,7 @@ class Study:
             TeacherStage(teacher, TeacherRecipe(), pairs, self.vae),
             pairs,
             row.chunk,
-            origin={"clips": self.clips.clips, "batch": BATCH},
+            origin=asdict(self.clips.config) | {"batch": BATCH},
             steps=sampling.steps,
             guidance=sampling.guidance,
             batches=TRAJECTORIES,

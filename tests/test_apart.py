@@ -89,6 +89,14 @@ def test_two_sessions_do_not_meet(apart: ApartAvatar) -> None:
     assert np.array_equal(np.stack(frames_of(apart.session(IMAGE, 1), 1)), np.stack(pieces[0]))
 
 
+def test_a_chunk_of_a_session_that_is_closed(apart: ApartAvatar) -> None:
+    session = apart.session(IMAGE)
+    made = session.denoise(np.zeros(session.samples_wanted, np.float32), NOTHING)
+    session.close()
+    with pytest.raises(SessionError, match="closed"):
+        session.decode(made)
+
+
 def test_signals_to_both_leave_it_to_the_other(apart: ApartAvatar) -> None:
     """Ctrl+C, or what stops a service: calls are ended by the other process, which needs it for that."""
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -252,6 +252,8 @@ class _Session:
         return number
 
     def decode(self, number: int) -> list[VideoFrame]:
+        if number not in self._denoised:
+            raise SessionError("this session is closed; open another")
         return self._session.decode(self._denoised.pop(number))
 
     def interrupt(self) -> None:

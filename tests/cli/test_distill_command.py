@@ -9,7 +9,7 @@ from random_weights import save_features
 from stopped_runs import same_weights, stop_after
 
 from talkingmachines.cli.main import main
-from talkingmachines.cli.training_run import Run, trained, trained_hearing
+from talkingmachines.cli.training_run import Run, trained, trained_hearing, trained_vae
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.dit.model import DiT
 from talkingmachines.errors import CheckpointError
@@ -82,6 +82,8 @@ def test_the_start_goes_on_for_longer_but_not_under_matching(run: Path) -> None:
     assert distill(run, "--steps", "5", "--resume") == 0
     assert read_metadata(run / "weights", "student-start")["steps"] == 4
     assert read_metadata(run / "weights", "student")["steps"] == 5
+    assert distill(run, "--steps", "6", *alone) == 0
+    assert read_metadata(run / "weights", "student-start")["steps"] == 6
 
 
 def test_real_clips_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,8 +126,13 @@ def test_shipped_weights_stand_in_only_where_they_fit(tmp_path: Path) -> None:
     job = Run(pocket(), tmp_path, torch.device("cpu"), None, 1, False, 0, None)
     model = DiT(job.preset.dit)
     assert trained(job, "student", model)["preset"] == "pocket", "of a run that has nothing of its own"
-    save_weights(job.weights, "vae", CausalVAE(job.preset.vae), {"preset": "pocket"})  # type: ignore[arg-type]
+    coder = trained_vae(job)
+    coder.decoder.linear.weight.data += 0.1
+    save_weights(job.weights, "vae", coder, {"preset": "pocket"})
+    assert trained(job, "student", model)["preset"] == "pocket", "the decoder alone has gone on"
+    coder.encoder.linear.weight.data += 0.1
+    save_weights(job.weights, "vae", coder, {"preset": "pocket"})
     for name, command in (("student", "distill"), ("teacher", "train teacher")):
-        with pytest.raises(CheckpointError, match=f"do not go with its vae: run `{command}`"):
+        with pytest.raises(CheckpointError, match=f"know its encoder and hearing: run `{command}`"):
             trained(job, name, model)
     assert trained(job, "hearing", trained_hearing(job))["preset"] == "pocket"

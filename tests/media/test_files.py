@@ -10,7 +10,6 @@ from talkingmachines.media.files import replacing
 def test_replacing_keeps_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
     path.write_text("old")
-    (tmp_path / "state.pt.partial").write_text("left by a killed process")
     with pytest.raises(ValueError, match="in the middle"), replacing(path) as partial:
         partial.write_text("ne")
         raise ValueError("in the middle")

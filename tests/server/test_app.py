@@ -2,6 +2,7 @@ import asyncio
 import json
 import time
 
+import numpy as np
 import pytest
 from fastapi import Request
 from fastapi.testclient import TestClient
@@ -173,8 +174,9 @@ def test_what_is_asked_for_is_what_is_routed_whatever_the_rest_says(host, query)
         check(request, ServerConfig("0.0.0.0", token="secret"))
 
 
-def test_behind_a_proxy_that_says_another_host():
-    config = {"public_url": "https://call.example.org/", "token": "secret"}
+@pytest.mark.parametrize("url", ["https://call.example.org/", "https://Call.Example.org:443"])
+def test_behind_a_proxy_that_says_another_host(url):
+    config = {"public_url": url, "token": "secret"}
     headers = {"authorization": "Bearer secret", "origin": "https://call.example.org"}
     with TestClient(fake_app(**config), base_url="http://localhost:7860") as client:
         assert client.post("/api/calls", json=CHARACTER, headers=headers).status_code == 201
@@ -251,6 +253,18 @@ def test_ended_twice_it_is_still_cleaned_up(tmp_path):
         ended = client.post(f"{path}/report", json={}).json()
         assert ended["detail"] == "one" and ended["finished"] == next(tmp_path.iterdir()).name
         assert ended["finished"].endswith(".mp4") and ".part." not in ended["finished"]
+
+
+def test_ended_before_its_first_step_it_leaves_no_place_taken():
+    async def begins_and_ends(calls):
+        call = calls.reserve(np.zeros((8, 8, 3), np.uint8))
+        await calls.offer(call, OFFER)
+        await calls.end(call, "the caller hung up")
+        return call
+
+    with TestClient(fake_app(), base_url="http://localhost") as client:
+        call = client.portal.call(begins_and_ends, calls := client.app.state.calls)
+        assert not calls.active and call.connection.closed and calls.ended(call.id).reason == "the caller hung up"
 
 
 def test_nothing_begins_in_a_call_that_is_ending():

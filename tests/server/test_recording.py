@@ -180,6 +180,10 @@ def test_what_users_have_recorded_is_deleted_after_an_hour(monkeypatch):
         name = client.post(f"{path}/recording", json={"on": False}).json()["finished"]
         kept = client.app.state.calls.recordings.path(name)
         os.utime(kept, (0, 0))
+        time.sleep(1.2)
+        assert kept.exists(), "its call goes on"
+        client.post(f"{path}/end")
+        os.utime(kept, (0, 0))
         end = time.monotonic() + 10
         while kept.exists():
             assert time.monotonic() < end

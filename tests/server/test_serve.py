@@ -79,6 +79,8 @@ def test_a_port_that_is_taken_is_said_at_once():
         ({"port": 70_000}, "70000"),
         ({"max_calls": 0}, "--max-calls"),
         ({"public_url": "call.example.org"}, "https"),
+        ({"public_url": "https://"}, "--public-url"),
+        ({"public_url": "https://call.example.org:port"}, "--public-url"),
         ({"ice_servers": ("turn:x",)}, "urls"),
     ],
 )

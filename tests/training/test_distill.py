@@ -36,14 +36,16 @@ def teacher_stage(seed: int = 1) -> TeacherStage:
     return TeacherStage(model(seed).requires_grad_(False), TeacherRecipe(), Calls(), vae())
 
 
-def build(folder: Path, batches: int, guidance: float = 2.0, teacher: int = 1, clips: str = "these") -> None:
+def build(
+    folder: Path, batches: int, guidance: float = 2.0, teacher: int = 1, clips: str = "these", steps: int = 4
+) -> None:
     build_trajectories(
         folder,
         teacher_stage(teacher),
         Calls(),
         CHUNK,
         origin={"clips": clips},
-        steps=4,
+        steps=steps,
         guidance=guidance,
         batches=batches,
         seed=0,
@@ -87,6 +89,8 @@ def test_clips_of_another_teacher_are_refused(tmp_path: Path) -> None:
         build(tmp_path, 1, clips="others")
     with pytest.raises(ConfigError, match="another teacher"):
         build(tmp_path, 2, guidance=1.0)
+    with pytest.raises(ConfigError, match="another teacher"):
+        build(tmp_path, 1, steps=8)
     build(tmp_path, 1)
 
 

@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,27 +64,32 @@ def training_bar(label: str) -> Iterator["Report"]:
         TextColumn("left {task.fields[left]}"),
     )
     begun, first, loss = time.monotonic(), (0, 0.0), 0.0
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=1.0, step=0, loss=0.0, rate=0.0, left="?")
+    bar = Progress(*columns, console=Console(stderr=True))
+    task = bar.add_task(label, total=1.0, step=0, loss=0.0, rate=0.0, left="?")
+    bar.start()
 
-        def report(step: int, progress: float, metrics: dict[str, float]) -> None:
-            nonlocal first, loss
-            if not first[0]:
-                first, loss = (step, progress), metrics["loss"]
-            loss += 0.02 * (metrics["loss"] - loss)
-            elapsed = time.monotonic() - begun
-            left = elapsed * (1 - progress) / max(progress - first[1], 1e-6)
-            minutes, seconds = divmod(round(left), 60)
-            bar.update(
-                task,
-                completed=progress,
-                step=step,
-                loss=loss,
-                rate=(step - first[0] + 1) / elapsed,
-                left=f"{minutes}:{seconds:02}",
-            )
+    def report(step: int, progress: float, metrics: dict[str, float]) -> None:
+        nonlocal first, loss
+        if not first[0]:
+            first, loss = (step, progress), metrics["loss"]
+        loss += 0.02 * (metrics["loss"] - loss)
+        elapsed = time.monotonic() - begun
+        left = elapsed * (1 - progress) / max(progress - first[1], 1e-6)
+        minutes, seconds = divmod(round(left), 60)
+        bar.update(
+            task,
+            completed=progress,
+            step=step,
+            loss=loss,
+            rate=(step - first[0] + 1) / elapsed,
+            left=f"{minutes}:{seconds:02}",
+        )
 
+    try:
         yield report
+    finally:
+        with suppress(OSError):  # of a terminal that has been closed
+            bar.stop()
 
 
 class _Lines(logging.Handler):

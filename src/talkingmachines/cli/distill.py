@@ -125,7 +125,7 @@ def _start_is_done(job: Run, share: float) -> bool:
 
     if not shard_paths(job.weights, "student-start"):
         return False
-    if (job.folder / DistillStage.name / "state.pt").exists():
+    if share < 1 and (job.folder / DistillStage.name / "state.pt").exists():
         return True
     said: Any = read_metadata(job.weights, "student-start")
     if job.steps is not None:

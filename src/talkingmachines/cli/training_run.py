@@ -26,10 +26,8 @@ if TYPE_CHECKING:
 
 CLIPS = 3000
 
-_TRAINED_ON = {"gestures": ("hearing",), "teacher": ("vae", "hearing"), "student": ("vae", "hearing")}
-"""What a model understands alone: the weights that it was trained with."""
-
-_MADE_BY = {"gestures": "`train gestures`", "teacher": "`train teacher`", "student": "`distill`"}
+_MADE_BY = {"teacher": "`train teacher`", "student": "`distill`"}
+"""What was trained on one encoder and one hearing, and understands no other."""
 
 _UTTERANCES = 6000
 _CPU_BATCH, _GPU_BATCH = 5, 16
@@ -137,21 +135,35 @@ def coded_clips(job: Run) -> "LatentClips":
 def trained(job: Run, name: str, model: "nn.Module") -> dict[str, object]:
     """Fill a model from the run, or from the shipped weights where these fit the run. Returns what was said of it.
 
-    Raises CheckpointError where the run has what the model has to be trained on, but not the model.
+    Raises CheckpointError where there are none, or the run has another encoder or hearing than they know.
     """
     from talkingmachines.weights import load_weights, read_metadata, shard_paths, weights_folder
 
     folder = job.weights
     if not shard_paths(folder, name):
-        own = [other for other in _TRAINED_ON.get(name, ()) if shard_paths(folder, other)]
-        if own:
+        folder = weights_folder(job.preset.name)
+        shipped = shard_paths(folder, name)
+        if name in _MADE_BY and not (shipped and _known_by(job.weights, job) == _known_by(folder, job)):
             raise CheckpointError(
-                f"no {name} weights in {folder}, and the shipped ones do not go with its {' and '.join(own)}: "
+                f"no {name} weights in {job.weights}, and none are shipped that know its encoder and hearing: "
                 f"run {_MADE_BY[name]} first"
             )
-        folder = weights_folder(job.preset.name)
     load_weights(folder, name, model)
     return read_metadata(folder, name)
+
+
+def _known_by(folder: Path, job: Run) -> list[str]:
+    """Fingerprints of what teacher and student of a folder know, encoder and hearing; the shipped ones where it has
+    none. The decoder goes on under them."""
+    from talkingmachines.encoders.hearing import Hearing
+    from talkingmachines.training.checkpoint import fingerprint
+    from talkingmachines.vae.model import CausalVAE
+    from talkingmachines.weights import load_weights, shard_paths, weights_folder
+
+    vae, hearing = CausalVAE(vae_config(job)), Hearing(hearing_config(job))
+    for name, model in (("vae", vae), ("hearing", hearing)):
+        load_weights(folder if shard_paths(folder, name) else weights_folder(job.preset.name), name, model)
+    return [fingerprint(vae.encoder), fingerprint(hearing)]
 
 
 def trained_vae(job: Run) -> "CausalVAE":

@@ -53,7 +53,7 @@ def vae_clips(bank: SpeechBank, config: EvalConfig) -> list[Clip]:
 
 
 def speaking_clips(bank: SpeechBank, config: EvalConfig) -> list[Clip]:
-    """Clips that are mostly speech, each of another of the CHARACTERS."""
+    """Clips that are mostly speech, each of another of the CHARACTERS, to 64 of them."""
     mouth = POSE_FIELDS.index("mouth_open")
 
     def speaks(clip: Clip) -> bool:
@@ -64,7 +64,7 @@ def speaking_clips(bank: SpeechBank, config: EvalConfig) -> list[Clip]:
 
 
 def listening_clips(bank: SpeechBank, config: EvalConfig) -> list[Clip]:
-    """Clips without a word, each of another of the CHARACTERS."""
+    """Clips without a word, each of another of the CHARACTERS; beside more than 20 of speech, some of theirs."""
     chosen = _chosen(
         bank, config, config.listening_clips, config.listening_frames, 3, lambda clip: not clip.speaking.any()
     )

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 from collections.abc import Sequence
 from html import escape
 from importlib.util import find_spec
@@ -16,7 +15,7 @@ from talkingmachines import __version__
 from talkingmachines.errors import MissingPackageError
 from talkingmachines.evaluation.figures import measured
 from talkingmachines.evaluation.longrun import COLOURS
-from talkingmachines.media.files import cannot_write, temporary_beside
+from talkingmachines.media.files import cannot_write, replacing
 from talkingmachines.types import FPS
 
 PICTURES_EVERY = 15 * FPS
@@ -87,14 +86,11 @@ def check_plots() -> None:
 def write_report(path: str | Path, figures: dict[str, Any], pictures: Sequence[tuple[int, bytes]] = ()) -> None:
     """The page of `report`, whole or not at all. Raises MediaError when the file cannot be written."""
     path, text = Path(path), report(figures, pictures)
-    part = temporary_beside(path)
     try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
+        with replacing(path) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
         raise cannot_write(path, error) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def report(figures: dict[str, Any], pictures: Sequence[tuple[int, bytes]] = ()) -> str:

@@ -43,11 +43,8 @@ def temporary_beside(path: Path) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Where to write what is to be at `path` when the block has ended well; after an error nothing has changed.
-
-    Always the same name: what a killed process left is written over, so only one at a time may write.
-    """
-    partial = path.with_name(f"{path.name}.partial")
+    """Where to write what is to be at `path` when the block has ended well; after an error nothing has changed."""
+    partial = temporary_beside(path)
     try:
         yield partial
         os.replace(partial, path)

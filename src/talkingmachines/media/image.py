@@ -1,7 +1,6 @@
 """Pictures of any common format, read as plain RGB."""
 
 import io
-import os
 import warnings
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from talkingmachines.errors import MediaError
-from talkingmachines.media.files import cannot_write, readable_file, reason, temporary_beside
+from talkingmachines.media.files import cannot_write, readable_file, reason, replacing
 
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 16
@@ -77,14 +76,11 @@ def at_most(pixels: np.ndarray, side: int) -> np.ndarray:
 def write_image(path: str | Path, pixels: np.ndarray) -> None:
     """Writes uint8 [H, W, 3] RGB in the format of the path's ending, whole or not at all. Raises MediaError."""
     path = Path(path)
-    part = temporary_beside(path)
     try:
-        Image.fromarray(pixels).save(part)
-        os.replace(part, path)
+        with replacing(path) as part:
+            Image.fromarray(pixels).save(part)
     except (OSError, ValueError) as error:
         raise cannot_write(path, error) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _decode(path: Path) -> np.ndarray:

@@ -160,7 +160,7 @@ class Calls:
         await asyncio.wait({call.task}, timeout=ENDING)
         if not call.task.done():
             log.error("call %s does not end; it is left behind", call.counts.call_id)
-            await self._finish(call)
+        await self._finish(call)  # a task that was cancelled before its first step has not
 
     async def close(self) -> None:
         """Ends all calls; no new ones are taken."""
@@ -184,7 +184,7 @@ class Calls:
             self.metrics.observe(call)
         gone = [(call, reason) for call in calls if (reason := self._gone(call))]
         await asyncio.gather(*(self.end(call, reason) for call, reason in gone))
-        await asyncio.to_thread(self.recordings.clean)
+        await asyncio.to_thread(self.recordings.clean, {call.recorded for call in self.active.values()})
 
     async def record(self, call: Call, on: bool) -> str | None:
         """Starts or stops a recording; the name of the one that has been stopped, None when it had failed. One that has

@@ -36,8 +36,8 @@ class ServerConfig:
             raise ConfigError(f"--port must be 0 to 65535, got {self.port}")
         if self.max_calls < 1:
             raise ConfigError(f"--max-calls must be at least 1, got {self.max_calls}")
-        if self.public_url is not None and urlsplit(self.public_url).scheme not in ("http", "https"):
-            raise ConfigError(f"--public-url must begin with https:// (or http://), got {self.public_url!r}")
+        if self.public_url is not None and not _is_public(self.public_url):
+            raise ConfigError(f"--public-url is as https://call.example.org (or http://), got {self.public_url!r}")
         for server in self.ice_servers:
             if not isinstance(server, dict) or not isinstance(server.get("urls"), str | list):
                 raise ConfigError(
@@ -68,11 +68,23 @@ class ServerConfig:
     def public_origin(self) -> str | None:
         """As browsers say it of pages that come from `public_url`."""
         parts = urlsplit(self.public_url or "")
-        return f"{parts.scheme}://{parts.netloc}" if parts.netloc else None
+        if not parts.hostname:  # there is none
+            return None
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        usual = {"http": 80, "https": 443}[parts.scheme]
+        return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in (None, usual) else "")
 
     def is_own_host(self, host: str) -> bool:
         """Whether a request's Host header names this server. With a token that need not be asked."""
         return self.token is not None or is_loopback(_name(host))
+
+
+def _is_public(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port that is none
+        return False
 
 
 def is_loopback(host: str) -> bool:

@@ -3,6 +3,7 @@
 import logging
 import tempfile
 import time
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
@@ -61,11 +62,13 @@ class Recordings:
         if self._temporary:
             self._temporary.cleanup()
 
-    def clean(self) -> None:
-        """Deletes what has been kept long enough."""
+    def clean(self, wanted: Collection[str | None]) -> None:
+        """Deletes what has been kept long enough. wanted: names of calls that go on, whose hour has not begun."""
         if self.always:
             return
         for name, path in list(self._finished.items()):
-            if path.exists() and time.time() - path.stat().st_mtime > HOUR:
+            if name in wanted:
+                path.touch()
+            elif path.exists() and time.time() - path.stat().st_mtime > HOUR:
                 path.unlink(missing_ok=True)
                 self._finished.pop(name, None)

@@ -50,7 +50,7 @@ class TrajectoryBatches(Dataset[dict[str, Tensor]]):
 
     def __init__(self, folder: Path, clips: Dataset[dict[str, Tensor]], seed: int = 0) -> None:
         self.clips, self.seed = clips, seed
-        self.paths = sorted(folder.glob("*.safetensors"))
+        self.paths = sorted(folder.glob("[0-9]*.safetensors"))
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         epoch, place = divmod(step, len(self.paths))
@@ -83,7 +83,8 @@ def build_trajectories(
     folder.mkdir(parents=True, exist_ok=True)
     teacher = stage.model
     assert isinstance(teacher, DiT)
-    made_by = {"teacher": fingerprint(teacher), "steps": steps, "guidance": guidance, "seed": seed, **asdict(chunk)}
+    made_by = {"teacher": fingerprint(teacher), "teacher_steps": steps, "guidance": guidance, "seed": seed}
+    made_by |= asdict(chunk)
     _check_origin(folder, origin | made_by)
     sigmas, stride = sampling_sigmas(steps, chunk.shift), steps // chunk.steps
     for index in range(batches):

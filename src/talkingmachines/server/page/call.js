@@ -268,12 +268,15 @@ function subtitles() {
 
 async function record() {
   if ($("record").hidden || !page.line?.id) return;
+  const call = page.call;
   try {
     const answer = await (await page.line.ask("POST", "recording", { on: !pressed("record") })).json();
+    if (call !== page.call) return;
     recording(answer.recording);
-    toast(answer.recording ? "Recording both voices and the picture." : "Recorded. You can save it after the call.");
+    const done = answer.finished ? "Recorded. You can save it after the call." : "The recording failed: the server's disk did not take it.";
+    toast(answer.recording ? "Recording both voices and the picture." : done);
   } catch (error) {
-    toast(error.message, 5000);
+    if (call === page.call) toast(error.message, 5000);
   }
 }
 

@@ -6,6 +6,7 @@ const GIVE_UP = 20000; // ms; the server keeps a lost caller's place for 15 s
 const PING = 1000; // ms; without pings for 3 s the server takes the line for dead
 const NO_WAY = "No connection could be made: a network on the way does not let calls through. The server may need a TURN server.";
 const BUFFER = 60; // ms that sound and pictures are held back, both alike from the start: left alone they take seconds to meet
+const ANSWER = 7000; // ms; the server asks its STUN and TURN servers for up to 5 s before it answers
 const STUCK = 3500; // ms without an answer in which a new connection counts as failed
 
 export class ServerError extends Error {
@@ -90,7 +91,7 @@ export class Line extends EventTarget {
     let answer;
     try {
       // Who was connected before is waiting: better another try than a long one.
-      const signal = this.pcId ? AbortSignal.timeout(STUCK) : undefined;
+      const signal = this.pcId ? AbortSignal.timeout(ANSWER) : undefined;
       answer = await (await this.ask("POST", "offer", { sdp, type, ...restart }, signal)).json();
     } finally {
       this.close(answer && !this.over ? old : pc);
@@ -115,6 +116,7 @@ export class Line extends EventTarget {
       this.pings = setInterval(ping, PING);
     };
     channel.onmessage = ({ data }) => {
+      if (this.over) return;
       let message;
       try {
         message = JSON.parse(data);
@@ -153,12 +155,14 @@ export class Line extends EventTarget {
         this.finish({ message: this.was ? "The connection was lost." : NO_WAY });
         break;
       }
+      let since = Date.now();
       try {
         await this.connect();
+        since = Date.now();
       } catch (error) {
         if ([401, 404, 409, 410].includes(error.status)) this.finish(error);
       }
-      for (let waited = 0; !this.over && waited < STUCK && this.pc.connectionState !== "connected"; waited += 100) {
+      while (!this.over && Date.now() - since < STUCK && this.pc.connectionState !== "connected") {
         await new Promise((done) => setTimeout(done, 100));
       }
     }
