@@ -29,7 +29,8 @@ def sampling_grid(flow: Tensor, scale: int) -> Tensor:
     """
     assert scale % 2 == 0, f"a place would lie on a coarse one, and between no two of them, with a scale of {scale}"
     rows, columns = flow.shape[-2:]
-    size = torch.tensor([columns, rows], device=flow.device)
+    # Filled where it is: a pass that is recorded on a GPU may not wait for numbers of the processor.
+    size = torch.stack([torch.full((), count, device=flow.device) for count in (columns, rows)])
     coarse = F.pad(flow, (1, 1, 1, 1), mode="replicate").unflatten(1, (-1, 2)).movedim(2, -1) * (2 / (scale * size))
     across, down = (torch.arange(-1, count + 1, device=flow.device) * 2 + 1 for count in (columns, rows))
     places = torch.stack(torch.meshgrid(across / columns - 1, down / rows - 1, indexing="xy"), -1)

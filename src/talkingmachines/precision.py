@@ -1,9 +1,10 @@
 """Which device, and where bfloat16 is faster than float32 on it."""
 
 import logging
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from talkingmachines.errors import ConfigError
 
@@ -49,6 +50,18 @@ def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
 
 def fast_autocast(device: torch.device) -> torch.autocast:
     return autocast(device, fast_dtype(device))
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """On a device, without waiting for what that has still to do."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def picked(tensor: Tensor, dim: int, places: Sequence[int]) -> Tensor:
+    """Those at some places along a dimension, as indexing with a list gives them, which waits for a GPU."""
+    return tensor.index_select(dim, sent(torch.tensor(list(places), dtype=torch.long), tensor.device))
 
 
 def choose_device(device: str) -> torch.device:

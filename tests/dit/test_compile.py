@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from dit_models import SMALL, WAN, conditioning, random_model
+from recordable import Recordable, without_autocast
 from test_causal import CHUNK, SIGMAS, H, W, few_steps, part
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -62,6 +63,25 @@ def test_recorded_passes_equal_plain_ones(config: DiTConfig) -> None:
     assert len(recorded) == 2 and len(replays) == 2 * (CHUNKS - 4)
 
 
+@pytest.mark.parametrize("config", [SMALL, WAN], ids=["small", "wan"])
+@torch.no_grad()
+def test_what_is_recorded_takes_nothing_from_the_processor(config: DiTConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_autocast(monkeypatch)
+    student, recorded = few_steps(random_model(config).to("meta")), []
+
+    def record(run: Run) -> Run:
+        def on_the_device_alone() -> Tensor:
+            with Recordable():
+                recorded.append(run())
+            return recorded[-1]
+
+        return on_the_device_alone
+
+    with torch.device("meta"):
+        call(student, RecordedDiT(student, record))
+    assert len(recorded) == 2 * (CHUNKS - 4) and recorded[0].is_meta
+
+
 @torch.no_grad()
 def test_a_recording_is_of_one_call() -> None:
     student = few_steps(random_model(SMALL))
@@ -84,7 +104,7 @@ def check_compiled(config: DiTConfig) -> None:
     from torch._dynamo.testing import CompileCounter
 
     model = random_model(config)
-    # A kernel that is chosen by a context, as cuDNN's is, and checked.
+    # A kernel that is chosen by a context, and checked.
     model.use_attention(CheckedAttention(Backend("math", in_context), torch.bfloat16, 0.0))
     wanted = call(few_steps(model))
     counter, student = CompileCounter(), few_steps(model)

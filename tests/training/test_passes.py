@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from distill_models import CHUNK, Calls, model, vae
+from recordable import Recordable, without_autocast
 from torch import Tensor, nn
 
 from talkingmachines.dit.model import DiT
@@ -60,3 +61,26 @@ def test_each_shape_is_recorded() -> None:
     for batch in (window, half, window, half):
         stage.losses(batch, torch.Generator().manual_seed(0))
     assert recorder.shapes == [window["latents"].shape, half["latents"].shape]
+
+
+@pytest.mark.parametrize("gradients", [False, True], ids=["forward", "backward"])
+def test_what_is_recorded_takes_nothing_from_the_processor(gradients: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_autocast(monkeypatch)
+
+    def on_the_device_alone(module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[..., tuple[Tensor, ...]]:
+        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+            with Recordable():
+                made = module(*inputs)
+                if gradients:
+                    sum(tensor.float().sum() for tensor in made).backward()  # type: ignore[union-attr]
+                return made
+
+        return run
+
+    there = {name: tensor.to("meta") for name, tensor in teacher_window(Calls()[0], CHUNK).items()}
+    learning = model().to("meta")
+    stage = TeacherStage(learning, TeacherRecipe(), Calls(), VAE)
+    for chunk in (None, CHUNK.frames):
+        passes = RecordedPasses(on_the_device_alone)(learning, stage.conditioning(there, None), chunk)
+        velocity, moved = passes(there["latents"], torch.ones(len(there["latents"]), device="meta"))
+        assert velocity.is_meta and moved is not None and moved.is_meta

@@ -14,9 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from talkingmachines.attention.attention import attention, fused, products
 from talkingmachines.errors import ConfigError
@@ -137,8 +135,8 @@ def _flash(name: str, module: str) -> list[Backend]:
 
 def _cudnn(q_BLNK: Tensor, k_BSNK: Tensor, v_BSNK: Tensor) -> Tensor:
     q, k, v = (tensor.transpose(1, 2) for tensor in (q_BLNK, k_BSNK, v_BSNK))
-    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+    # Not by torch.nn.attention.sdpa_kernel, which chooses for all threads: other models need other kernels meanwhile.
+    return torch.ops.aten._scaled_dot_product_cudnn_attention(q, k, v, None, False)[0].transpose(1, 2)
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from talkingmachines.precision import picked
 from talkingmachines.types import SAMPLES_PER_FRAME
 
 FRAMES_PER_LATENT = 4
@@ -61,7 +62,7 @@ class AudioWindows:
     def of(self, latents: Sequence[int]) -> "AudioWindows":
         """Those of some latent frames, ascending."""
         later = [latent - 1 for latent in latents if latent]
-        return AudioWindows(self.first[:, : len(latents) - len(later)], self.rest[:, later])
+        return AudioWindows(self.first[:, : len(latents) - len(later)], picked(self.rest, 1, later))
 
 
 def window_frames(
@@ -89,9 +90,9 @@ def audio_windows(features: Tensor, window: int, chunk_ends: Sequence[int] | Non
     """
     assert window % 2 == 1 and features.shape[1] > 0, (window, features.shape)
     first, rest = window_frames(features.shape[1], window, chunk_ends)
-    first_index = torch.tensor([first], device=features.device)
-    rest_index = torch.tensor(rest, dtype=torch.long, device=features.device).view(-1, window + 3)
-    return AudioWindows(features[:, first_index], features[:, rest_index])
+    wide = window + 3
+    heard = picked(features, 1, [*first, *(frame for frames in rest for frame in frames)])
+    return AudioWindows(heard[:, None, : len(first)], heard[:, len(first) :].unflatten(1, (len(rest), wide)))
 
 
 def any_in_latent(flags: np.ndarray) -> Tensor:

@@ -6,6 +6,7 @@ rotary positions become a few kernels instead of dozens. Attention itself and th
 chosen elsewhere, and the cache is written in place.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -35,16 +36,27 @@ Record = Callable[[Run], Run]
 """Makes of a function one that does the same again, on the same memory, and returns its result in the same place."""
 
 
-class CudaGraphs:
-    """Records functions as CUDA graphs. They share the memory of what is between: run one after the other."""
+_RECORDING = threading.Lock()
+"""CUDA records in one thread of a process at a time."""
 
-    def __init__(self) -> None:
+
+class CudaGraphs:
+    """Records functions as CUDA graphs of a device. What is between shares memory: one runs after the other."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._pool = torch.cuda.graph_pool_handle()
+        # torch's own is on whatever device was the current one at its first use.
+        self._stream = torch.cuda.Stream(device)
 
     def __call__(self, run: Run) -> Run:
         graph = torch.cuda.CUDAGraph()
         # thread_local: other threads go on decoding while this one records.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with (
+            _RECORDING,
+            torch.cuda.device(self._device),
+            torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
+        ):
             made = run()
 
         def replay() -> Tensor:

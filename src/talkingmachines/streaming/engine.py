@@ -30,7 +30,7 @@ from talkingmachines.dit.layers import compute_dtype
 from talkingmachines.dit.model import DiT
 from talkingmachines.flow.chunk import ChunkConfig, ChunkModel, denoise_chunk
 from talkingmachines.media.face import Box
-from talkingmachines.precision import autocast, fast_dtype
+from talkingmachines.precision import autocast, fast_dtype, sent
 from talkingmachines.streaming.audio import AudioStream, ChunkAudio
 from talkingmachines.streaming.features import LogMelStream, MakeFeatures
 from talkingmachines.types import View
@@ -163,7 +163,7 @@ class Engine:
             going_on,
             context,
             view,
-            recorded=RecordedDiT(self._model, CudaGraphs()) if self._replay else None,
+            recorded=RecordedDiT(self._model, CudaGraphs(self.device)) if self._replay else None,
         )
 
     def _given(self, image: np.ndarray, box: Box) -> tuple[Conditioning, Conditioning]:
@@ -230,7 +230,7 @@ class Engine:
             )
             caches = [call.cache for call in calls]
             model = self.model_for(calls)
-            made = denoise_chunk(model, self._sent(torch.cat(noise, 1)), self._model.sigmas, cond, caches)[-1]
+            made = denoise_chunk(model, sent(torch.cat(noise, 1), self.device), self._model.sigmas, cond, caches)[-1]
         if self.student.config.previous:
             for call, latents in zip(calls, made, strict=True):
                 last = latents[None, :, -1:].expand_as(call.going_on.latents)
@@ -244,10 +244,10 @@ class Engine:
     def _conditioning(self, calls: list[Call], heard: list[ChunkAudio]) -> Conditioning:
         given = [call.going_on if call.chunk else call.opening for call in calls]
         audio = AudioWindows(
-            self._sent(torch.cat([one.windows.first for one in heard])),
-            self._sent(torch.cat([one.windows.rest for one in heard])),
+            sent(torch.cat([one.windows.first for one in heard]), self.device),
+            sent(torch.cat([one.windows.rest for one in heard]), self.device),
         )
-        modes = self._sent(torch.cat([one.modes for one in heard]))
+        modes = sent(torch.cat([one.modes for one in heard]), self.device)
         if len(given) == 1:
             return replace(given[0], audio=audio, mode=modes)
         latents, mask = torch.cat([one.latents for one in given]), torch.cat([one.mask for one in given])
@@ -255,12 +255,6 @@ class Engine:
         before = [one.previous for one in given if one.previous is not None]
         previous = torch.cat(before) if before else None
         return Conditioning(latents, mask, audio=audio, mode=modes, face_mask=faces, previous=previous)
-
-    def _sent(self, tensor: Tensor) -> Tensor:
-        """On the student's device, without waiting for what it has still to do."""
-        if self.device.type == "cuda" and tensor.device.type == "cpu":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)
 
     def decode(self, call: Call, latents: Tensor) -> np.ndarray:
         """The video [T, H, W, 3] uint8 of one chunk [1, C, f, h, w] of `denoise`: 1 + 4(f - 1) frames of chunk 0,

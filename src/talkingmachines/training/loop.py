@@ -56,7 +56,7 @@ class _Figures:
         self._arrived = None
         if values.is_cuda:
             self._arrived = torch.cuda.Event()
-            self._arrived.record()
+            self._arrived.record(torch.cuda.current_stream(values.device))
 
     def read(self) -> dict[str, float]:
         """Waits for them. Raises TrainingError where the step went wrong."""

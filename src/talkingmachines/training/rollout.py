@@ -17,6 +17,7 @@ from talkingmachines.dit.layers import compute_dtype
 from talkingmachines.dit.model import DiT
 from talkingmachines.flow.chunk import ChunkConfig, denoise_chunk
 from talkingmachines.flow.path import add_noise, x0_from_velocity
+from talkingmachines.precision import picked, sent
 from talkingmachines.training.passes import Passes, plain_passes
 from talkingmachines.training.randomness import normal
 from talkingmachines.vae.model import CausalVAE
@@ -57,9 +58,9 @@ class Scene:
             mask_channels,
             known,
             self.audio.of(frames),
-            self.modes[:, list(frames)],
+            picked(self.modes, 1, frames),
         )
-        return replace(cond, previous=before[:, :, [max(0, frame // chunk * chunk - 1) for frame in frames]])
+        return replace(cond, previous=picked(before, 2, [max(0, frame // chunk * chunk - 1) for frame in frames]))
 
 
 def few_steps(model: DiT, chunk: ChunkConfig, scene: Scene) -> FewStepDiT:
@@ -94,8 +95,8 @@ def window_call(
     """
     before = uncertain(scene.latents, generator)
     run = passes(model, scene.conditioning(model.config.mask_channels, frames, chunk.frames, before), chunk.frames)
-    made, moved = torch.zeros_like(scene.latents[:, :, list(frames)]), None
-    for index, sigma in enumerate(chunk.sigmas[: step + 1].to(made).split(1)):
+    made, moved = torch.zeros_like(picked(scene.latents, 2, frames)), None
+    for index, sigma in enumerate(sent(chunk.sigmas[: step + 1].to(made.dtype), made.device).split(1)):
         noise = normal(made.shape, made, generator)
         x = add_noise(made, noise, sigma) if index else noise
         with torch.set_grad_enabled(torch.is_grad_enabled() and index == step):

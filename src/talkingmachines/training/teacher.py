@@ -14,6 +14,7 @@ from talkingmachines.dit.model import DiT
 from talkingmachines.flow.path import add_noise
 from talkingmachines.flow.sampler import sample
 from talkingmachines.flow.schedule import sampling_sigmas, training_sigmas
+from talkingmachines.precision import sent
 from talkingmachines.training.passes import Passes, plain_passes
 from talkingmachines.training.randomness import normal
 from talkingmachines.vae.config import TEMPORAL_STRIDE
@@ -86,9 +87,9 @@ class TeacherStage:
 
     def losses(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         latents = batch["latents"]
-        sigma = training_sigmas(len(latents), self.recipe.shift, generator).to(latents)
+        sigma = sent(training_sigmas(len(latents), self.recipe.shift, generator).to(latents.dtype), latents.device)
         noise = normal(latents.shape, latents, generator)
-        heard = torch.rand(len(latents), generator=generator).to(latents) >= self.recipe.audio_dropout
+        heard = sent(torch.rand(len(latents), generator=generator), latents.device) >= self.recipe.audio_dropout
         cond = self.conditioning(batch, heard)
         assert isinstance(self.model, DiT)
         velocity, moved = self.passes(self.model, cond)(add_noise(latents, noise, sigma), sigma)

@@ -23,7 +23,7 @@ from talkingmachines.flow.path import x0_from_velocity
 from talkingmachines.flow.sampler import sample
 from talkingmachines.flow.schedule import sampling_sigmas
 from talkingmachines.media.files import replacing
-from talkingmachines.precision import fast_autocast
+from talkingmachines.precision import fast_autocast, picked, sent
 from talkingmachines.training.checkpoint import fingerprint
 from talkingmachines.training.passes import Passes, plain_passes
 from talkingmachines.training.randomness import normal, step_generator
@@ -214,20 +214,22 @@ class Regression:
     def teachers(self, batch: dict[str, Tensor], step: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Against the teacher's clip, all chunks of a window at once under the sparse mask; and x0."""
         scene, chunk = self._scene(batch, generator), self.chunk
-        points, sigma = batch["points"], chunk.sigmas[step].to(batch["points"]).view(1)
+        points = batch["points"]
+        sigma = sent(chunk.sigmas[step].to(points.dtype), points.device).view(1)
         frames = range(points.shape[3])
         before = uncertain(points[-1], generator)
         cond = scene.conditioning(self.model.config.mask_channels, frames, chunk.frames, before)
         velocity, moved = self.passes(self.model, cond, chunk.frames)(points[step], sigma)
         made = x0_from_velocity(points[step], velocity.float(), sigma)
-        return self.aim.loss(made, moved, points[-1], batch["weight"][:, list(frames)]), made
+        return self.aim.loss(made, moved, points[-1], batch["weight"][:, : len(frames)]), made
 
     def real(self, batch: dict[str, Tensor], step: int, generator: torch.Generator) -> Tensor:
         """Against a real clip: chunk 0 and chunks from anywhere later."""
         scene = self._scene(batch, generator)
         shown = real_window(scene, self.chunk, generator)
         made, moved = window_call(self.model, self.chunk, scene, shown, step, generator, self.passes)
-        return self.aim.loss(made, moved, scene.latents[:, :, shown], batch["weight"][:, shown])
+        aim, weight = picked(scene.latents, 2, shown), picked(batch["weight"], 1, shown)
+        return self.aim.loss(made, moved, aim, weight)
 
     def _scene(self, batch: dict[str, Tensor], generator: torch.Generator) -> Scene:
         assert self.model.config.audio is not None
