@@ -65,6 +65,24 @@ def test_merged_in_float32(tmp_path: Path, spelling: str, alpha: float | None) -
         torch.testing.assert_close(model.state_dict()[name], expected[name].float(), atol=1e-5, rtol=2**-8)
 
 
+def test_differences_of_what_is_too_small_for_matrices(tmp_path: Path) -> None:
+    weights, pairs = random_weights(), q_pair()
+    changed = {
+        "diff": "blocks.0.self_attn.norm_q.weight",
+        "diff_b": "blocks.1.ffn.0.bias",
+        "diff_m": "blocks.1.modulation",
+    }
+    differences = {name: torch.randn_like(weights[name]) for name in changed.values()}
+    tensors = {f"diffusion_model.{name.rpartition('.')[0]}.{kind}": differences[name] for kind, name in changed.items()}
+    tensors["lora_unet_head_head.diff_b"] = torch.ones_like(weights["head.head.bias"])
+    lora = write_file(tmp_path / "lora.safetensors", tensors | pairs)
+    model = converted(tmp_path / "out", write_folder(tmp_path / "wan", weights), lora=lora)
+    expected = weights | {name: weights[name] + differences[name] for name in differences}
+    expected["head.head.bias"] = weights["head.head.bias"] + 1
+    for name in (*differences, "head.head.bias", "blocks.0.self_attn.q.weight"):
+        torch.testing.assert_close(model.state_dict()[name], expected[name].float(), atol=1e-5, rtol=2**-8)
+
+
 def test_scale_by_the_root_of_the_rank(tmp_path: Path) -> None:
     weights = random_weights()
     lora = file_of(tmp_path / "lora", "peft", matrices(weights), 6)
@@ -86,7 +104,10 @@ def q_pair(rows: int = DIT.width, columns: int = DIT.width, name: str = "blocks.
         (q_pair(name="blocks.7.self_attn.q"), "no blocks.7.self_attn.q.weight"),
         (q_pair(name="double_blocks.0.img_attn"), "no double_blocks.0.img_attn.weight"),
         (dict(list(q_pair().items())[:1]), "has but one of its two matrices"),
-        ({"blocks.0.self_attn.q.diff_b": torch.zeros(24)}, "diff_b is not part of a LoRA"),
+        ({"blocks.0.self_attn.q.diff_b": torch.zeros(25)}, r"q.bias is \[24\], but \[25\] here"),
+        ({"blocks.0.diff_b": torch.zeros(24)}, "no blocks.0.bias"),
+        ({"blocks.0.self_attn.q.set_weight": torch.zeros(24)}, "set_weight is not part of a LoRA"),
+        (q_pair() | {"blocks.0.self_attn.q.diff": torch.zeros(24, 24)}, "matrices and a whole difference"),
         (random_weights(), "is not part of a LoRA"),
         ({"blocks.0.self_attn.q.alpha": torch.zeros(())}, "there is no LoRA in it"),
         ({}, "there is no LoRA in it"),

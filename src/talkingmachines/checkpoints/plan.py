@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from talkingmachines.checkpoints.files import Shape, Stored, stored_tensors
-from talkingmachines.checkpoints.lora import LowRank, read_lora
+from talkingmachines.checkpoints.lora import Change, read_lora
 from talkingmachines.dit.model import DiT
 from talkingmachines.dit.weights import AUDIO_LAYERS, IMAGE_LAYERS, fresh, is_part_of, keeps_float32, native_name
 from talkingmachines.errors import CheckpointError
@@ -32,7 +32,7 @@ class Part:
     name: str
     shape: Shape
     source: Stored | None
-    change: LowRank | None = None
+    change: Change | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -53,7 +53,7 @@ class Part:
         tensor = tensor.to(self.dtype).contiguous()
         if not all_finite(tensor):
             where = f" in {self.source.path}" if self.source else ""
-            where += f" with {self.change.down.path}" if self.change else ""
+            where += f" with {self.change.stored[0].path}" if self.change else ""
             raise CheckpointError(f"{self.name}{where} has values that are not finite in {self.dtype}; get it again")
         return tensor
 
@@ -111,7 +111,7 @@ def make_plan(wan: Path, audio: Path | None = None, lora: Path | None = None, *,
         base |= layers
     changes = read_lora(lora, shapes) if lora else {}
     parts = tuple(Part(name, shape, base.get(name), changes.get(name)) for name, shape in shapes.items())
-    stored = [*base.values(), *(matrix for change in changes.values() for matrix in (change.down, change.up))]
+    stored = [*base.values(), *(tensor for change in changes.values() for tensor in change.stored)]
     vae = next((wan / name for name in _VAE_FILES if (wan / name).is_file()), None)
     files = {tensor.path for tensor in stored} | ({vae} if vae else set())
     return Plan(preset, parts, vae, tuple(sorted(files)))
