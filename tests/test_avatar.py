@@ -15,6 +15,7 @@ from talkingmachines.errors import CheckpointError, ConfigError, MediaError
 from talkingmachines.evaluation.random_avatar import random_features
 from talkingmachines.framing.cut import Fit, fit_centre
 from talkingmachines.media.image import fit_image, read_image
+from talkingmachines.placement.pipeline import places
 from talkingmachines.presets import tiny
 from talkingmachines.vae.model import CausalVAE
 from talkingmachines.vae.pixels import to_frames, to_tensor
@@ -94,6 +95,19 @@ def test_pictures_are_cut_as_the_avatar_is_told(avatar: Avatar) -> None:
     with corner.session(picture()) as session:
         frames = session.push_audio(speech(5_000), np.zeros(3_000, np.float32))
     assert np.array_equal(frames[0].pixels, made[0])
+
+
+def test_the_autoencoder_may_be_on_a_device_of_its_own(avatar: Avatar) -> None:
+    apart = Avatar(
+        avatar.preset,
+        CausalVAE(avatar.preset.vae),
+        avatar.student,
+        avatar.device,
+        features=avatar.engine.features,
+        vae_device=torch.device("meta"),
+    )
+    assert apart.vae.latent_mean.is_meta and not apart.student.head.head.weight.is_meta
+    assert [place.device.type for place in places(apart.engine)] == ["cpu", "meta"]
 
 
 def test_what_is_not_to_be_seen_is_made_and_not_shown(avatar: Avatar) -> None:

@@ -4,6 +4,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -157,7 +158,7 @@ def test_eight_bits_equal_their_emulation(rows: int, inputs: int, outputs: int) 
     assert layer_error(linear, layer) < LAYER_LIMIT
 
 
-def clip(device: torch.device = CUDA, **options: bool) -> np.ndarray:
+def clip(device: torch.device = CUDA, **options: Any) -> np.ndarray:
     """Ten chunks, through the pipeline: frames are decoded while passes are recorded."""
     avatar, _ = filled_avatar("tiny", device, torch.float32, **options)
     speech = np.random.default_rng(0).normal(0, 0.1, 640 * 77).astype(np.float32)
@@ -169,6 +170,13 @@ def test_replayed_passes_make_the_same_video(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("talkingmachines.streaming.engine.compile_model", lambda model: None)
     monkeypatch.setattr("talkingmachines.vae.model.CausalVAE.compile_decoder", lambda self: None)
     assert np.array_equal(clip(compile=True), plain)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+@pytest.mark.parametrize("compile", [False, True])
+def test_decoded_on_another_device(compile: bool) -> None:
+    made = clip(vae_device=torch.device("cuda:1"), compile=compile)
+    assert np.abs(made.astype(int) - clip()).max() <= 2
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")

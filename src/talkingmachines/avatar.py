@@ -60,12 +60,13 @@ class Avatar:
         features: MakeFeatures | None = None,
         shape: tuple[int, int] | None = None,
         fit: Fit | None = None,
+        vae_device: torch.device | None = None,
         compile: bool = False,
     ) -> None:
         """encoders: for presets with text, picture tokens and encoded speech. features: for presets with hearing and
         gestures of their own, see weights.load_features. shape: height and width of the video in
-        pixels, the preset's unless given. fit: see weights.load_fit; the largest centred part unless given. dtype,
-        compile: see Engine.
+        pixels, the preset's unless given. fit: see weights.load_fit; the largest centred part unless given.
+        vae_device: the autoencoder's; `device` unless given. dtype, compile: see Engine.
 
         Raises ConfigError for encoders that are missing or do not fit, and for a shape that does not divide.
         """
@@ -76,7 +77,7 @@ class Avatar:
         self._fit = fit or partial(fit_centre, size=self.shape)
         self.encoders = encoders
         _check_encoders(spec, encoders)
-        self.vae = vae.to(device).eval().requires_grad_(False)
+        self.vae = vae.to(vae_device or device).eval().requires_grad_(False)
         self.student = student.to(device).eval().requires_grad_(False)
         self.engine = Engine(
             self.student,
@@ -198,6 +199,7 @@ def load(
     name_or_path: str = "pocket",
     *,
     device: str = "auto",
+    vae_device: str | None = None,
     dtype: torch.dtype | None = None,
     encoders: str | Path | None = None,
     speech_encoder: str | Path | None = None,
@@ -209,6 +211,7 @@ def load(
 ) -> Avatar:
     """An Avatar from a preset's name or a folder of weights. compile: see Engine. dtype: what the models compute in;
     unless given bfloat16 where the device is fast at it, and, on a processor, found right (see streaming/trusted.py).
+    vae_device: the autoencoder's, so that a second GPU decodes while the first denoises; the same unless given.
 
     For the large presets: encoders, a folder or a name on the hub with `text_encoder`, `tokenizer` and `image_encoder`
     (`encoders` in the folder of weights unless given); speech_encoder, one with wav2vec2 (`speech_encoder` there);
@@ -222,6 +225,7 @@ def load(
     if dtype not in (None, torch.bfloat16, torch.float32):
         raise ConfigError(f"dtype is torch.bfloat16 or torch.float32, or left out, got {dtype!r}")
     folder, place = weights_folder(name_or_path), choose_device(device)
+    vae_place = choose_device(vae_device) if vae_device else place
     spec = read_preset(folder, "student")
     check_shape(spec, shape or (spec.size, spec.size))
     _check_told(spec, encoders=encoders, speech_encoder=speech_encoder, prompt=prompt)
@@ -248,7 +252,17 @@ def load(
     if dtype is None and place.type == "cpu" and isinstance(vae, CausalVAE):
         dtype = trusted_dtype(student, vae, spec.chunk.frames, shape or (spec.size, spec.size))
     return Avatar(
-        spec, whole, student, place, dtype, encoders=told, features=features, shape=shape, fit=fit, compile=compile
+        spec,
+        whole,
+        student,
+        place,
+        dtype,
+        encoders=told,
+        features=features,
+        shape=shape,
+        fit=fit,
+        vae_device=vae_place,
+        compile=compile,
     )
 
 

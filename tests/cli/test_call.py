@@ -91,6 +91,7 @@ def test_every_option_reaches_the_avatar_and_its_calls(served, monkeypatch):
     )
     options = ["--preset", "weights", "--size", "448x576", "--encoders", "a/b", "--speech-encoder", "c", "--fp8"]
     options += ["--prompt", "a man talks", "--tiny-decoder", "taew2_1.pth", "--compile", "--device", "cuda:1"]
+    options += ["--vae-device", "cuda:2"]
     assert main(["call", "--port", "0", "--max-calls", "1", "--face-box", "0,0.25,0.5,1", *options]) == 0
     loaded = {
         "name_or_path": "weights",
@@ -99,7 +100,13 @@ def test_every_option_reaches_the_avatar_and_its_calls(served, monkeypatch):
         "encoders": "a/b",
         "speech_encoder": "c",
     }
-    loaded |= {"prompt": "a man talks", "tiny_decoder": "taew2_1.pth", "fp8": True, "compile": True}
+    loaded |= {
+        "prompt": "a man talks",
+        "tiny_decoder": "taew2_1.pth",
+        "vae_device": "cuda:2",
+        "fp8": True,
+        "compile": True,
+    }
     assert served["loaded"] == loaded
     assert calls == [(12, (0, 0.25, 0.5, 1))]
     with TestClient(served["app"], base_url="http://localhost") as client:

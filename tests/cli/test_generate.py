@@ -87,7 +87,7 @@ def test_a_clip_with_sound(tmp_path, inputs, fake, capsys):
     out = tmp_path / "clip.mp4"
     assert main(arguments(inputs, out, "--seed", "7")) == 0
     assert fake.asked == [((40, 50, 3), 16_000, 7, {"face_box": None})]
-    plain = dict.fromkeys(("dtype", "shape", "encoders", "speech_encoder", "prompt", "tiny_decoder"))
+    plain = dict.fromkeys(("dtype", "shape", "encoders", "speech_encoder", "prompt", "tiny_decoder", "vae_device"))
     assert fake.loaded == [("pocket", {"device": "auto", "fp8": False, "compile": False, **plain})]
     assert capsys.readouterr().out.startswith(f"{out}: 1.0 s of video in ")
     with av.open(str(out)) as container:
@@ -135,6 +135,7 @@ def test_both_models_from_a_folder_of_weights(tmp_path, inputs, capsys):
 def test_every_option_reaches_the_avatar(tmp_path, inputs, fake):
     options = ["--preset", "weights", "--size", "96x64", "--encoders", "a/b", "--speech-encoder", "c", "--fp8"]
     options += ["--prompt", "a man talks", "--tiny-decoder", "taew2_1.pth", "--compile", "--face-box", "0,0.25,0.5,1"]
+    options += ["--vae-device", "cuda:1"]
     assert main(arguments(inputs, tmp_path / "clip.mp4", *options)) == 0
     assert fake.loaded == [
         (
@@ -147,6 +148,7 @@ def test_every_option_reaches_the_avatar(tmp_path, inputs, fake):
                 "speech_encoder": "c",
                 "prompt": "a man talks",
                 "tiny_decoder": "taew2_1.pth",
+                "vae_device": "cuda:1",
                 "fp8": True,
                 "compile": True,
             },

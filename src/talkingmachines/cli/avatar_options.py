@@ -51,6 +51,9 @@ class AvatarOptions:
     tiny_decoder: Annotated[
         str | None, typer.Option(help="A file of taew2_1, instead of Wan's decoder: faster, less exact.")
     ] = None
+    vae_device: Annotated[
+        str | None, typer.Option(help="cuda:1, ...: where to decode; beside the transformer unless given.")
+    ] = None
     fp8: Annotated[bool, typer.Option("--fp8", help="Linear layers in eight bits, on GPUs that can.")] = False
     compile: Annotated[bool, typer.Option("--compile", help="Fuse the models first: minutes, then faster.")] = False
 
@@ -95,6 +98,7 @@ class AvatarOptions:
             "speech_encoder": self.speech_encoder,
             "prompt": self.prompt,
             "tiny_decoder": self.tiny_decoder,
+            "vae_device": self.vae_device,
             "fp8": self.fp8,
             "compile": self.compile,
         }

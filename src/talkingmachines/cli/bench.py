@@ -55,6 +55,7 @@ def bench(
         "fp8": options.fp8,
         "compiled": options.compile,
         "tiny_decoder": options.tiny_decoder is not None,
+        "vae_device": options.vae_device,
     }
     with Console(stderr=True).status(f"loading {options.preset}"):
         if random_weights:
@@ -64,6 +65,7 @@ def bench(
                 chosen,
                 shape=options.shape,
                 tiny_decoder=options.tiny_decoder is not None,
+                vae_device=choose_device(options.vae_device) if options.vae_device else None,
                 fp8=options.fp8,
                 compile=options.compile,
             )

@@ -30,6 +30,7 @@ def random_avatar(
     *,
     shape: tuple[int, int] | None = None,
     tiny_decoder: bool = False,
+    vae_device: torch.device | None = None,
     fp8: bool = False,
     compile: bool = False,
 ) -> tuple[Avatar, Float8Errors | None]:
@@ -53,10 +54,19 @@ def random_avatar(
         fill(student)
         errors = quantise_fp8(student) if fp8 else None
         features = random_features(spec)
-    return (
-        Avatar(spec, vae, student, device, dtype, encoders=told, features=features, shape=shape, compile=compile),
-        errors,
+    avatar = Avatar(
+        spec,
+        vae,
+        student,
+        device,
+        dtype,
+        encoders=told,
+        features=features,
+        shape=shape,
+        vae_device=vae_device,
+        compile=compile,
     )
+    return avatar, errors
 
 
 def random_features(spec: Preset) -> MakeFeatures | None:
