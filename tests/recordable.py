@@ -31,9 +31,14 @@ class Recordable:
             mode.__exit__(*error)
 
 
+_COPIES = torch.tensor, torch.as_tensor, torch.asarray, torch.from_numpy, Tensor.new_tensor
+
+
 class _MadeThere(TorchFunctionMode):
     def __torch_function__(self, func: Callable, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        assert func not in (torch.tensor, torch.as_tensor, torch.from_numpy), f"{func.__name__} copies to the device"
+        assert func not in _COPIES, f"{func.__name__} copies to the device"
+        if func in (Tensor.__getitem__, Tensor.__setitem__):
+            assert not any(isinstance(part, list) for part in tree_leaves(args[1], lambda part: isinstance(part, list)))
         return func(*args, **(kwargs or {}))
 
 

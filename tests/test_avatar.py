@@ -110,6 +110,14 @@ def test_the_autoencoder_may_be_on_a_device_of_its_own(avatar: Avatar) -> None:
     assert [place.device.type for place in places(apart.engine)] == ["cpu", "meta"]
 
 
+def test_a_device_that_the_autoencoder_cannot_be_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="for the autoencoder, device 'cuda:7'"):
+        load("pocket", device="cpu", vae_device="cuda:7")
+    monkeypatch.setattr("talkingmachines.avatar.choose_device", torch.device)
+    with pytest.raises(ConfigError, match="cannot be on meta with the transformer on cpu"):
+        load("pocket", device="cpu", vae_device="meta")
+
+
 def test_what_is_not_to_be_seen_is_made_and_not_shown(avatar: Avatar) -> None:
     part = fitting(avatar, lambda pixels: replace(fit_centre(pixels, 64), view=(8, 16, 56, 64)))
     seen, whole = (one.generate(picture(), speech(5_000)) for one in (part, avatar))

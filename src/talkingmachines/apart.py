@@ -252,9 +252,10 @@ class _Session:
         return number
 
     def decode(self, number: int) -> list[VideoFrame]:
-        if number not in self._denoised:
+        latents = self._denoised.pop(number, None)
+        if latents is None:
             raise SessionError("this session is closed; open another")
-        return self._session.decode(self._denoised.pop(number))
+        return self._session.decode(latents)
 
     def interrupt(self) -> None:
         self._session.interrupt()

@@ -21,7 +21,7 @@ from talkingmachines.media.face import Box, find_face
 from talkingmachines.media.image import check_picture
 from talkingmachines.memory import check_memory
 from talkingmachines.placement.pipeline import stream_frames
-from talkingmachines.precision import choose_device, multiply_in, weights_dtype
+from talkingmachines.precision import choose_device, fast_dtype, multiply_in, weights_dtype
 from talkingmachines.presets import Preset
 from talkingmachines.streaming.engine import Call, Engine
 from talkingmachines.streaming.features import LogMelStream, MakeFeatures, SpeechStream
@@ -225,7 +225,7 @@ def load(
     if dtype not in (None, torch.bfloat16, torch.float32):
         raise ConfigError(f"dtype is torch.bfloat16 or torch.float32, or left out, got {dtype!r}")
     folder, place = weights_folder(name_or_path), choose_device(device)
-    vae_place = choose_device(vae_device) if vae_device else place
+    vae_place, dtype = _beside(place, vae_device, dtype) if vae_device else (place, dtype)
     spec = read_preset(folder, "student")
     check_shape(spec, shape or (spec.size, spec.size))
     _check_told(spec, encoders=encoders, speech_encoder=speech_encoder, prompt=prompt)
@@ -264,6 +264,18 @@ def load(
         vae_device=vae_place,
         compile=compile,
     )
+
+
+def _beside(place: torch.device, vae_device: str, dtype: torch.dtype | None) -> tuple[torch.device, torch.dtype | None]:
+    """The autoencoder's device, and what both can compute in. Raises ConfigError."""
+    try:
+        other = choose_device(vae_device)
+    except ConfigError as error:
+        raise ConfigError(f"for the autoencoder, {error}; or leave its device out") from error
+    if other.type != place.type:
+        raise ConfigError(f"the autoencoder cannot be on {other} with the transformer on {place}; leave its device out")
+    slow = torch.float32 in (fast_dtype(place), fast_dtype(other))
+    return other, torch.float32 if slow and dtype is None else dtype
 
 
 def narrowed(vae: CausalVAE | WanVAE, dtype: torch.dtype) -> CausalVAE | WanVAE:

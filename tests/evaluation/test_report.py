@@ -78,7 +78,7 @@ def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: py
     def disk_full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("talkingmachines.evaluation.report.os.replace", disk_full)
+    monkeypatch.setattr("talkingmachines.media.files.os.replace", disk_full)
     with pytest.raises(MediaError, match="No space left"):
         write_report(path, {"preset": "pocket"})
     assert path.read_text() == first and list(tmp_path.iterdir()) == [path]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from talkingmachines.media.files import replacing
+from talkingmachines.media.files import remove_partial, replacing, temporary_beside
 
 
 def test_replacing_keeps_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
@@ -18,3 +18,6 @@ def test_replacing_keeps_the_old_file_until_the_new_one_is_whole(tmp_path: Path)
         partial.write_text("new")
         assert path.read_text() == "old"
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"state.pt": "new"}
+    temporary_beside(path).write_text("left by a killed process")
+    remove_partial(tmp_path)
+    assert list(tmp_path.iterdir()) == [path]

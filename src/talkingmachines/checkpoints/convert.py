@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 import talkingmachines
 from talkingmachines.checkpoints.plan import Part, Plan
 from talkingmachines.errors import CheckpointError
-from talkingmachines.media.files import reason, replacing
+from talkingmachines.media.files import reason, remove_partial, replacing
 from talkingmachines.vae.wan_config import WanVAEConfig
 from talkingmachines.vae.wan_weights import read_wan_vae
 from talkingmachines.weights import new_shard_paths, save_weights, shard_header, shard_paths
@@ -112,6 +112,7 @@ def _begin(job: Job, sums: dict[str, str]) -> None:
         assert isinstance(config, WanVAEConfig), config
         vae = read_wan_vae(job.plan.vae, config)
     job.working.mkdir(parents=True, exist_ok=True)
+    remove_partial(job.working)
     _write_text(job.working / _REQUEST, _said(job))
     if vae:
         save_weights(job.working, "vae", vae, {"preset": job.plan.preset.name})

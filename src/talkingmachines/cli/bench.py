@@ -92,12 +92,13 @@ def _check_random(options: AvatarOptions) -> None:
 def _print_table(result: dict[str, Any]) -> None:
     on, chunk, growth, stages = (result[name] for name in ("machine", "chunk_ms", "growth", "stage_ms"))
     arithmetic, off = result["arithmetic"], result.get("fp8_error")
+    on_another = f" and {result['vae_device']}" if result["vae_device"] else ""
     one_by_one = sum(stages.values())
     rows = {
         "preset": f"{result['preset']}, {result['size']}, {result['weights']} weights",
         "measured on": on.get("gpu") or f"{on['cpu']}, {on['cores']} cores, {on['threads']} threads",
-        "computed in": f"{result['dtype']}{' and fp8' * result['fp8']} on {result['device']}, torch {on['torch']}"
-        f"{', compiled' * result['compiled']}, attention by {result['attention']}",
+        "computed in": f"{result['dtype']}{' and fp8' * result['fp8']} on {result['device']}{on_another}, "
+        f"torch {on['torch']}{', compiled' * result['compiled']}, attention by {result['attention']}",
         **({"fp8 is off by": f"{off['layer']:.1%} in a layer at most, {off['velocity']:.1%} in a pass"} if off else {}),
         "sessions": f"{result['sessions']}, {result['seconds']} s each",
         "not counted": f"{result['warmup_chunks']} chunks before, to warm up",

@@ -7,6 +7,7 @@ chosen elsewhere, and the cache is written in place.
 """
 
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -40,14 +41,24 @@ _RECORDING = threading.Lock()
 """CUDA records in one thread of a process at a time."""
 
 
+_TAKEN: set[tuple[torch.device, int]] = set()
+"""Streams of CudaGraphs that are there."""
+
+
 class CudaGraphs:
     """Records functions as CUDA graphs of a device. What is between shares memory: one runs after the other."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._pool = torch.cuda.graph_pool_handle()
-        # torch's own is on whatever device was the current one at its first use.
+        # Not torch's own, which is on whatever device was the current one at its first use, and the same for all: when
+        # a graph goes, what others of its stream work in goes too. torch hands out few streams, again and again.
         self._stream = torch.cuda.Stream(device)
+        with _RECORDING:
+            while (number := (device, self._stream.cuda_stream)) in _TAKEN:
+                self._stream = torch.cuda.Stream(device)
+            _TAKEN.add(number)
+        weakref.finalize(self, _TAKEN.discard, number)
 
     def __call__(self, run: Run) -> Run:
         graph = torch.cuda.CUDAGraph()

@@ -78,7 +78,7 @@ def bench(
     stages = _stages(bench_calls, config.staged)
     calls = bench_calls.open()
     arrivals, memory = _throughput(bench_calls, calls, config.seconds, progress)
-    peak_memory = peak_memory_mb(avatar.device)
+    peak_memory = peak_memory_mb(bench_calls.devices)
     chunk_s = np.diff(arrivals)
     frames = bench_calls.chunk_frames * config.sessions * len(chunk_s)
     fps = frames / float(arrivals[-1] - arrivals[0])
@@ -166,6 +166,11 @@ class _Calls:
         # Until the window has slid, chunks see fewer others and are faster.
         self.warmup = engine.chunk.window + 2
 
+    @property
+    def devices(self) -> set[torch.device]:
+        """Of the transformer and the autoencoder, as their tensors say it."""
+        return {self.engine.student.patch_embedding.weight.device, self.engine.vae.latent_mean.device}
+
     def open(self, seed: int = 0) -> list[Call]:
         text, picture = self._told
         return [
@@ -247,10 +252,6 @@ def patched(thing: object, name: str, value: object) -> Iterator[None]:
         delattr(thing, name)
 
 
-def _watch(engine: Engine) -> _Watch:
-    return _Watch({engine.device, engine.vae.latent_mean.device})
-
-
 def _first_frame(calls: _Calls, openings: int) -> float:
     """Seconds from the sound of the first chunk to its frames, as a session makes them; the median."""
     took = []
@@ -259,7 +260,7 @@ def _first_frame(calls: _Calls, openings: int) -> float:
         sound, coming = islice(calls.pieces(), 2)
         for call, samples in zip(opened, sound, strict=True):
             call.audio.push(samples)
-        watch = _watch(calls.engine)
+        watch = _Watch(calls.devices)
         with watch.part("all"):
             calls.make(opened, coming, watch)
         took.append(watch.spent["all"])
@@ -279,7 +280,7 @@ def _stages(calls: _Calls, chunks: int) -> dict[str, float]:
     steps = [f"dit_step_{step + 1}" for step in range(engine.chunk.steps)]
     seen: list[dict[str, float]] = []
     for pieces, coming in islice(pairwise(calls.pieces()), calls.warmup + chunks):
-        watch, step = _watch(engine), iter(steps)
+        watch, step = _Watch(calls.devices), iter(steps)
         with watch.part("push"):
             for call, samples in zip(opened, pieces, strict=True):
                 call.audio.push(samples)
@@ -300,11 +301,11 @@ def _throughput(
     wanted = max(2, round(seconds * FPS / calls.chunk_frames))
     total = calls.warmup + wanted + 1
     arrivals, memory = np.zeros(total), np.zeros(total)
-    forget_peak_memory(calls.engine.device)
+    forget_peak_memory(calls.devices)
     with closing(stream_frames(calls.engine, opened, calls.pieces())) as chunks:
         for index, _ in zip(range(total), chunks, strict=False):
             arrivals[index] = time.perf_counter()
-            memory[index] = memory_mb(calls.engine.device)
+            memory[index] = memory_mb(calls.devices)
             if progress:
                 progress(index + 1, total)
     return arrivals[calls.warmup :], memory[calls.warmup :]
@@ -322,7 +323,7 @@ def _age(calls: _Calls, old: list[Call], made: int) -> dict[str, float]:
     for pieces, coming in islice(pairwise(calls.pieces()), calls.warmup + min(TURNS, made // 10 + 1)):
         spent = []
         for opened in (old, new):
-            watch = _watch(calls.engine)
+            watch = _Watch(calls.devices)
             with watch.part("all"):
                 for call, samples in zip(opened, pieces, strict=True):
                     call.audio.push(samples)

@@ -4,6 +4,7 @@ import os
 import platform
 import resource
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -38,26 +39,27 @@ def cpu_model() -> str:
     return named[0] if named else platform.processor() or platform.machine()
 
 
-def memory_mb(device: torch.device) -> float:
-    """In use now, in megabytes: of the device on CUDA, of this process otherwise."""
-    if device.type == "cuda":
-        return torch.cuda.memory_allocated(device) / _MB
+def memory_mb(devices: Collection[torch.device]) -> float:
+    """In use now, in megabytes: of the devices on CUDA, of this process otherwise."""
+    if on_cuda := [device for device in devices if device.type == "cuda"]:
+        return sum(map(torch.cuda.memory_allocated, on_cuda)) / _MB
     pages = Path("/proc/self/statm")
     if not pages.exists():
-        return peak_memory_mb(device)
+        return peak_memory_mb(devices)
     return int(pages.read_text().split()[1]) * resource.getpagesize() / _MB
 
 
-def peak_memory_mb(device: torch.device) -> float:
+def peak_memory_mb(devices: Collection[torch.device]) -> float:
     """The most that was in use since the process began, or since forget_peak_memory on CUDA, in megabytes."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / _MB
+    if on_cuda := [device for device in devices if device.type == "cuda"]:
+        return sum(map(torch.cuda.max_memory_allocated, on_cuda)) / _MB
     # In kilobytes, but on a Mac in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MB
 
 
-def forget_peak_memory(device: torch.device) -> None:
+def forget_peak_memory(devices: Collection[torch.device]) -> None:
     """Loading may take more than running does. Only CUDA can forget."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    for device in devices:
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)

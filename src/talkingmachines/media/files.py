@@ -8,6 +8,8 @@ from pathlib import Path
 
 from talkingmachines.errors import MediaError
 
+_TEMPORARY = ".talkingmachines-"
+
 
 def readable_file(path: str | Path, kind: str) -> Path:
     """The path of a non-empty regular file that can be opened. kind: the words for it in the message.
@@ -38,7 +40,7 @@ def reason(error: BaseException) -> str:
 
 def temporary_beside(path: Path) -> Path:
     """A new name in the same folder, with the same ending: written first, then renamed in one atomic step."""
-    return path.with_name(f".talkingmachines-{secrets.token_hex(8)}{path.suffix}")
+    return path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}{path.suffix}")
 
 
 @contextmanager
@@ -50,6 +52,12 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_partial(folder: Path) -> None:
+    """What processes that were killed have left of files they were writing there, where no other is writing."""
+    for left in folder.glob(f"{_TEMPORARY}*"):
+        left.unlink(missing_ok=True)
 
 
 def cannot_write(path: Path, error: BaseException) -> MediaError:

@@ -67,8 +67,10 @@ class Recordings:
         if self.always:
             return
         for name, path in list(self._finished.items()):
+            if not path.exists():
+                continue
             if name in wanted:
                 path.touch()
-            elif path.exists() and time.time() - path.stat().st_mtime > HOUR:
+            elif time.time() - path.stat().st_mtime > HOUR:
                 path.unlink(missing_ok=True)
                 self._finished.pop(name, None)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from talkingmachines.errors import TrainingError
-from talkingmachines.media.files import reason, replacing
+from talkingmachines.media.files import reason, remove_partial, replacing
 
 STATE_FILE = "state.pt"
 
@@ -21,6 +21,7 @@ def save_state(run_dir: Path, state: dict[str, Any]) -> None:
     """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
+        remove_partial(run_dir)
         with replacing(run_dir / STATE_FILE) as partial:
             torch.save(state, partial)
     except (OSError, RuntimeError) as error:  # torch says RuntimeError of a disk that is full

@@ -267,8 +267,9 @@ function subtitles() {
 }
 
 async function record() {
-  if ($("record").hidden || !page.line?.id) return;
+  if ($("record").hidden || !page.line?.id || record.asked) return;
   const call = page.call;
+  record.asked = true;
   try {
     const answer = await (await page.line.ask("POST", "recording", { on: !pressed("record") })).json();
     if (call !== page.call) return;
@@ -277,6 +278,8 @@ async function record() {
     toast(answer.recording ? "Recording both voices and the picture." : done);
   } catch (error) {
     if (call === page.call) toast(error.message, 5000);
+  } finally {
+    record.asked = false;
   }
 }
 
