@@ -88,6 +88,7 @@ class Avatar:
             spec.sampling.face_box,
             dtype,
             features=_make_features(spec, encoders, features),
+            keeps_detail=spec.keeps_detail,
             compile=compile,
         )
         self.student.multiply_in(self.engine.dtype)

@@ -42,6 +42,7 @@ class Preset:
     finds_face: whether the face is looked for in each picture, where a detector is there. Otherwise sampling.face_box
     alone is where they listen: what a model has not learned with shows as a grid in the picture.
     faces: where eyes and mouth lie in all pictures that it has learned with; any other is cut so. None: anywhere.
+    keeps_detail: whether what its autoencoder loses of the picture is put back where nothing changes.
     hearing, gestures: the models of its own that make the features of speech; both or none.
     """
 
@@ -53,6 +54,7 @@ class Preset:
     chunk: ChunkConfig = field(default_factory=ChunkConfig)
     finds_face: bool = False
     faces: FacePlaces | None = None
+    keeps_detail: bool = False
     hearing: HearingConfig | None = None
     gestures: GesturesConfig | None = None
 
@@ -104,6 +106,7 @@ def pocket() -> Preset:
         sampling=SamplingConfig(guidance=1.25, face_box=(0.0, 0.0, 1.0, 1.0)),
         chunk=ChunkConfig(window=4, shift=0.25),
         faces=FacePlaces((0.404, 0.478), (0.596, 0.478), (0.5, 0.611), reach=(0.038, 0.024), scale=1.11),
+        keeps_detail=True,
         hearing=hearing,
         gestures=gestures,
     )

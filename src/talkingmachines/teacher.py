@@ -32,6 +32,7 @@ from talkingmachines.presets import Preset
 from talkingmachines.streaming.features import FeatureStream, LogMelStream, MakeFeatures
 from talkingmachines.types import FPS
 from talkingmachines.vae.build import build_vae
+from talkingmachines.vae.detail import Detail
 from talkingmachines.vae.model import CausalVAE
 from talkingmachines.vae.pixels import to_frames, to_tensor
 from talkingmachines.vae.wan import WanVAE
@@ -137,11 +138,14 @@ class Teacher:
         heard = Speech.of(speech, self.features(seed))
         left = num_frames(len(speech))
         state: Any = None
+        detail: Detail | None = None
         box = sampling.face_box if face_box is None else self.preset.check_box(face_box)
         for latents in self._windows(framing.pixels, heard, seed, steps, guidance, box, progress):
             with fast_autocast(self.device):
                 video, state = self.vae.decode_next(latents, state)
-            frames = to_frames(video, framing.view)[:left]
+            if detail is None and self.preset.keeps_detail:
+                detail = Detail.of(to_tensor(framing.pixels), video[:, :, :1])
+            frames = to_frames(detail.put_back(video) if detail else video, framing.view)[:left]
             left -= len(frames)
             yield frames
 

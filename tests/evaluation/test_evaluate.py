@@ -140,7 +140,12 @@ def test_the_truth_scores_full_marks(bank: SpeechBank) -> None:
         and motion["clips"] == 2
     )
     assert motion["blinks_per_minute"] == pytest.approx(motion["truth_blinks_per_minute"], rel=0.35)
-    assert figures["background"] == {"sharpness": pytest.approx(1), "sharpness_min": pytest.approx(1), "clips": 4}
+    background = {
+        "sharpness": pytest.approx(1),
+        "sharpness_min": pytest.approx(1),
+        "psnr_db": pytest.approx(60, abs=60),
+    }
+    assert figures["background"] == background | {"clips": 4} and figures["background"]["psnr_db"] > 40
     assert figures["elsewhere"]["r"] == pytest.approx(lips["r"], abs=0.01) and figures["elsewhere"]["clips"] == 2
     toons = figures["toons"]
     assert toons["r"] == pytest.approx(toons["reader_r"]) and toons["reader_r"] > 0.85 and toons["clips"] == 2
@@ -166,7 +171,7 @@ def test_another_character_and_a_washed_out_room_are_found_out(bank: SpeechBank)
     stranger = draw_clip(sample_character(500), speaking_clips(bank, SMALL)[0].track[:4]) // 4 + 90
     figures = scores(bank, lambda frames: np.resize(stranger, frames.shape))
     assert figures["identity"]["top1"] < 0.2 and figures["identity"]["likeness"] < 0.5
-    assert figures["background"]["sharpness"] < 0.8
+    assert figures["background"]["sharpness"] < 0.8 and figures["background"]["psnr_db"] < 20
 
 
 def test_autoencoder_alone(bank: SpeechBank) -> None:
@@ -224,7 +229,7 @@ FIGURES = {
     "elsewhere": {"r": 0.8, "clips": 12},
     "toons": {"r": 0.7, "clips": 12},
     "identity": {"top1": 1.0, "likeness": 0.8, "frames": 9, "characters": 64},
-    "background": {"sharpness": 1.0, "clips": 1},
+    "background": {"sharpness": 1.0, "psnr_db": 40.0, "clips": 1},
     "motion": {"listening": 1.0, "energy": 1.0, "blinks_per_minute": 15.0, "still_clips": 0, "clips": 1},
 }
 

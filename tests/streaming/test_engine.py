@@ -14,6 +14,8 @@ from talkingmachines.dit import causal, model
 from talkingmachines.flow.chunk import ChunkConfig
 from talkingmachines.streaming import engine as engine_module
 from talkingmachines.streaming.engine import Call, Engine
+from talkingmachines.vae.detail import Detail
+from talkingmachines.vae.pixels import to_frames, to_tensor
 
 
 def made(engine: Engine, call: Call, samples: np.ndarray) -> tuple[Tensor, np.ndarray]:
@@ -161,3 +163,25 @@ def test_memory_of_a_call_does_not_grow(engine: Engine) -> None:
     after_three = kept_bytes(call, set())
     made(engine, call, sound(27 * 8 * 640, 1))
     assert call.chunk == 30 and kept_bytes(call, set()) == after_three > 10_000
+
+
+@torch.no_grad()
+def test_what_the_autoencoder_loses_of_the_picture_is_put_back() -> None:
+    """Chunk by chunk as all at once, and the first frame is the picture."""
+    plain = random_engine()
+    keeping = Engine(
+        plain.student,
+        plain.vae,
+        plain.chunk,
+        plain.size,
+        plain.device,
+        plain.face_box,
+        torch.float32,
+        features=plain.features,
+        keeps_detail=True,
+    )
+    latents, frames = made(keeping, keeping.open(picture(), 3), sound(samples_of(keeping, 4)))
+    video = plain.vae.decode(latents)
+    whole = to_frames(Detail.of(to_tensor(picture()), video[:, :, :1]).put_back(video))
+    assert np.abs(frames.astype(int) - whole).max() <= 1
+    assert np.array_equal(frames[0], picture()) and not np.array_equal(to_frames(video)[0], picture())

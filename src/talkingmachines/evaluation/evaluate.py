@@ -226,7 +226,7 @@ class _Studio:
         self.avatar, self.reader, self.config, self.look = avatar, reader, config, look
         self.gallery = metrics.identity_vectors(portraits(avatar.size))
         self.faces: list[tuple[bool, np.ndarray, np.ndarray]] = []  # of a drawn clip; of each frame: recognised, alike
-        self.detail: list[tuple[float, float]] = []
+        self.detail: list[tuple[float, float, float]] = []  # strength of gradients, made and given; squared error
 
     def play(self, name: str, clip: Clip, part: int) -> Take:
         """Generates what a drawn clip shows, from its first picture and its sound. part: see cast_of."""
@@ -265,9 +265,9 @@ class _Studio:
         size = self.avatar.size
         mask = ~metrics.grow(head_mask(sample_character(character), pose, size), round(16 * size / 256))
         mask[round(SHOULDERS * size) :] = False
-        rebuilt = rebuild(self.avatar.vae, picture[None], self.avatar.device)[0]
         energies = [metrics.gradient_energy(frame, mask) for frame in made]
-        self.detail.append((float(np.mean(energies)), metrics.gradient_energy(rebuilt, mask)))
+        errors = [np.square(frame[mask].astype(np.float32) - picture[mask]).mean() for frame in made]
+        self.detail.append((float(np.mean(energies)), metrics.gradient_energy(picture, mask), float(np.mean(errors))))
         return made
 
     def identity(self) -> dict[str, Any]:
@@ -285,15 +285,17 @@ class _Studio:
         }
 
     def background(self) -> dict[str, Any]:
-        """Strength of the gradients beside the head over that in the autoencoder's first picture.
+        """What is beside the head, against the given picture. psnr_db: of all clips together.
 
-        sharpness: of all clips together; sharpness_min: of the worst clip that has some detail to lose.
+        sharpness: strength of the gradients over that in the picture, of all clips together; sharpness_min: of the
+        worst clip that has some detail to lose.
         """
-        made, rebuilt = np.sqrt(self.detail).T
-        detailed = rebuilt > 0.2 * rebuilt.mean()
+        made, given, error = np.sqrt(self.detail).T
+        detailed = given > 0.2 * given.mean()
         return {
-            "sharpness": float(made.sum() / rebuilt.sum()) if rebuilt.any() else 1.0,
-            "sharpness_min": float((made[detailed] / rebuilt[detailed]).min()) if detailed.any() else 1.0,
+            "psnr_db": float(-10 * np.log10(max(1e-6, np.square(error).mean() / 255**2))),
+            "sharpness": float(made.sum() / given.sum()) if given.any() else 1.0,
+            "sharpness_min": float((made[detailed] / given[detailed]).min()) if detailed.any() else 1.0,
             "clips": len(made),
         }
 

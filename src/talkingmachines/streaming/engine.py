@@ -35,6 +35,7 @@ from talkingmachines.streaming.audio import AudioStream, ChunkAudio
 from talkingmachines.streaming.features import LogMelStream, MakeFeatures
 from talkingmachines.types import View
 from talkingmachines.vae.build import VideoVAE
+from talkingmachines.vae.detail import Detail
 from talkingmachines.vae.pixels import to_frames, to_tensor
 
 
@@ -44,9 +45,9 @@ class Call:
 
     audio: what it hears. generator: of its noise. cache: what its chunks see of earlier ones. opening, going_on: what
     chunk 0 and the next later chunk are given: the picture, and the last latent frame made for students that go on from
-    it. context: of text and picture tokens. view: the part of its pictures that is shown, all unless given. decoder:
-    what the autoencoder's decoder keeps, a state of its own kind; None before chunk 0. recorded: its passes, where they
-    are replayed.
+    it. context: of text and picture tokens. view: the part of its pictures that is shown, all unless given. picture:
+    [1, 3, H, W], where its detail is kept. decoder: what the autoencoder's decoder keeps, a state of its own kind; None
+    before chunk 0. detail: from then on, if it is kept. recorded: its passes, where they are replayed.
     """
 
     audio: AudioStream
@@ -56,7 +57,9 @@ class Call:
     going_on: Conditioning
     context: PreparedContext
     view: View | None = None
+    picture: Tensor | None = None
     decoder: Any = None
+    detail: Detail | None = None
     recorded: RecordedDiT | None = None
 
     @property
@@ -68,14 +71,14 @@ class Call:
 class Engine:
     """The models, and all that no call changes. One engine serves any number of calls.
 
-    `denoise` changes all of a call but its decoder state, and `decode` changes only that. So the two may run at the
-    same time, for one call too; each of them for one chunk of a call at a time, in order.
+    `denoise` changes all of a call but its decoder state and detail, and `decode` changes only these. So the two may
+    run at the same time, for one call too; each of them for one chunk of a call at a time, in order.
 
-    student: on `device`; vae: there or on a device of its own. size: height and width of the pictures in pixels, or
-    one number for both; face_box: where calls listen unless they say otherwise. dtype: what the models compute in,
-    bfloat16 or float32; the faster one of the device unless given. features: makes what a call hears with; log-mel
-    unless given. compile: fuse the models, in place, and on CUDA replay the passes of a call that is alone in its pass:
-    minutes for the first chunks, then faster ones.
+    student: on `device`; vae: there or on a device of its own. size: height and width of the pictures in pixels, or one
+    number for both; face_box: where calls listen unless they say otherwise. dtype: what the models compute in, bfloat16
+    or float32; the faster one of the device unless given. features: makes what a call hears with; log-mel unless given.
+    keeps_detail: see vae.detail. compile: fuse the models, in place, and on CUDA replay the passes of a call that is
+    alone in its pass: minutes for the first chunks, then faster ones.
 
     The student's attention is chosen here, see attention.backends, and kept in `attention`.
     """
@@ -91,6 +94,7 @@ class Engine:
         dtype: torch.dtype | None = None,
         *,
         features: MakeFeatures = LogMelStream.make,
+        keeps_detail: bool = False,
         compile: bool = False,
     ) -> None:
         self.student, self.vae, self.chunk, self.features = student, vae, chunk, features
@@ -104,6 +108,7 @@ class Engine:
             present_backends(device, self.dtype), device, self.dtype, student.config.head_width, self._attention_sizes()
         )
         student.use_attention(self.attention)
+        self._keeps_detail = keeps_detail
         self._replay = compile and device.type == "cuda"
         if compile:
             compile_model(self._model)
@@ -163,6 +168,7 @@ class Engine:
             going_on,
             context,
             view,
+            picture=to_tensor(image) if self._keeps_detail else None,
             recorded=RecordedDiT(self._model, CudaGraphs(self.device)) if self._replay else None,
         )
 
@@ -266,8 +272,11 @@ class Engine:
     def decode_video(self, call: Call, latents: Tensor) -> Tensor:
         """All of it, before it becomes pixels: [1, 3, T, H, W] on the decoder's device, about in [-1, 1]."""
         with autocast(self._vae_device, self.dtype):
-            video, call.decoder = self.vae.decode_next(latents.to(self._vae_device), call.decoder)
-        return video
+            video, after = self.vae.decode_next(latents.to(self._vae_device), call.decoder)
+        if call.decoder is None and call.picture is not None:
+            call.detail = Detail.of(call.picture, video[:, :, :1])
+        call.decoder = after
+        return video if call.detail is None else call.detail.put_back(video)
 
 
 def _joined_contexts(contexts: list[PreparedContext]) -> PreparedContext:
