@@ -46,8 +46,9 @@ class Call:
     audio: what it hears. generator: of its noise. cache: what its chunks see of earlier ones. opening, going_on: what
     chunk 0 and the next later chunk are given: the picture, and the last latent frame made for students that go on from
     it. context: of text and picture tokens. view: the part of its pictures that is shown, all unless given. picture:
-    [1, 3, H, W], where its detail is kept. decoder: what the autoencoder's decoder keeps, a state of its own kind; None
-    before chunk 0. detail: from then on, if it is kept. recorded: its passes, where they are replayed.
+    [1, 3, H, W], before chunk 0, where its detail is kept. decoder: what the autoencoder's decoder keeps, a state of
+    its own kind; None before chunk 0. detail: from then on, if it is kept. recorded: its passes, where they are
+    replayed.
     """
 
     audio: AudioStream
@@ -274,7 +275,7 @@ class Engine:
         with autocast(self._vae_device, self.dtype):
             video, after = self.vae.decode_next(latents.to(self._vae_device), call.decoder)
         if call.decoder is None and call.picture is not None:
-            call.detail = Detail.of(call.picture, video[:, :, :1])
+            call.detail, call.picture = Detail.of(call.picture, video[:, :, :1]), None
         call.decoder = after
         return video if call.detail is None else call.detail.put_back(video)
 
