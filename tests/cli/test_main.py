@@ -173,7 +173,10 @@ def test_doctor_for_the_eye(capsys, monkeypatch):
 
 
 def test_a_terminal_that_is_closed_does_not_keep_a_run_from_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = Progress.stop
+
     def gone(self: Progress) -> None:
+        usual(self)
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(Progress, "stop", gone)
