@@ -175,7 +175,7 @@ def test_replayed_passes_make_the_same_video(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 @pytest.mark.parametrize("compile", [False, True])
 def test_decoded_on_another_device(compile: bool) -> None:
-    made = clip(vae_device=torch.device("cuda:1"), compile=compile)
+    made = clip(vae_device="cuda:1", compile=compile)
     assert np.abs(made.astype(int) - clip()).max() <= 2
 
 

@@ -226,7 +226,7 @@ def load(
     if dtype not in (None, torch.bfloat16, torch.float32):
         raise ConfigError(f"dtype is torch.bfloat16 or torch.float32, or left out, got {dtype!r}")
     folder, place = weights_folder(name_or_path), choose_device(device)
-    vae_place, dtype = _beside(place, vae_device, dtype) if vae_device else (place, dtype)
+    vae_place, dtype = beside(place, vae_device, dtype)
     spec = read_preset(folder, "student")
     check_shape(spec, shape or (spec.size, spec.size))
     _check_told(spec, encoders=encoders, speech_encoder=speech_encoder, prompt=prompt)
@@ -267,8 +267,12 @@ def load(
     )
 
 
-def _beside(place: torch.device, vae_device: str, dtype: torch.dtype | None) -> tuple[torch.device, torch.dtype | None]:
-    """The autoencoder's device, and what both can compute in. Raises ConfigError."""
+def beside(
+    place: torch.device, vae_device: str | None, dtype: torch.dtype | None
+) -> tuple[torch.device, torch.dtype | None]:
+    """The autoencoder's device, the transformer's unless given, and what both can compute in. Raises ConfigError."""
+    if vae_device is None:
+        return place, dtype
     try:
         other = choose_device(vae_device)
     except ConfigError as error:

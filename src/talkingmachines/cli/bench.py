@@ -65,7 +65,7 @@ def bench(
                 chosen,
                 shape=options.shape,
                 tiny_decoder=options.tiny_decoder is not None,
-                vae_device=choose_device(options.vae_device) if options.vae_device else None,
+                vae_device=options.vae_device,
                 fp8=options.fp8,
                 compile=options.compile,
             )

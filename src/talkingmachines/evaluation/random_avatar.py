@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from talkingmachines.avatar import Avatar, check_shape, narrowed, with_tiny_decoder
+from talkingmachines.avatar import Avatar, beside, check_shape, narrowed, with_tiny_decoder
 from talkingmachines.dit.config import ImageConfig, TextConfig
 from talkingmachines.dit.fp8 import Float8Errors, check_fp8, quantise_fp8
 from talkingmachines.dit.weights import unfilled
@@ -30,7 +30,7 @@ def random_avatar(
     *,
     shape: tuple[int, int] | None = None,
     tiny_decoder: bool = False,
-    vae_device: torch.device | None = None,
+    vae_device: str | None = None,
     fp8: bool = False,
     compile: bool = False,
 ) -> tuple[Avatar, Float8Errors | None]:
@@ -41,6 +41,7 @@ def random_avatar(
     """
     spec = preset(name)
     check_shape(spec, shape or (spec.size, spec.size))
+    vae_place, dtype = beside(device, vae_device, dtype)
     if fp8:
         check_fp8(device)
     check_memory(spec, device, shape or (spec.size, spec.size), fp8, dtype)
@@ -63,7 +64,7 @@ def random_avatar(
         encoders=told,
         features=features,
         shape=shape,
-        vae_device=vae_device,
+        vae_device=vae_place,
         compile=compile,
     )
     return avatar, errors
