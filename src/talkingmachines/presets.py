@@ -42,7 +42,7 @@ class Preset:
     finds_face: whether the face is looked for in each picture, where a detector is there. Otherwise sampling.face_box
     alone is where they listen: what a model has not learned with shows as a grid in the picture.
     faces: where eyes and mouth lie in all pictures that it has learned with; any other is cut so. None: anywhere.
-    keeps_detail: whether what its autoencoder loses of the picture is put back where nothing changes.
+    keeps_detail: whether what its autoencoder loses of the picture is put back where the video shows it.
     hearing, gestures: the models of its own that make the features of speech; both or none.
     """
 
