@@ -27,7 +27,7 @@ call: $(VENV)/.call
 	$(BIN)/talkingmachines call --port $(PORT)
 
 demo: $(VENV)/.installed
-	$(BIN)/talkingmachines demo --out out/demo.mp4
+	$(BIN)/talkingmachines demo --size 512x512 --out out/demo.mp4
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check src tests studies

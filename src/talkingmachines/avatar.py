@@ -73,7 +73,6 @@ class Avatar:
         self.preset = spec
         self.device = device
         self.shape = shape or (spec.size, spec.size)
-        check_shape(spec, self.shape)
         self._fit = fit or partial(fit_centre, size=self.shape)
         self.encoders = encoders
         _check_encoders(spec, encoders)
@@ -89,6 +88,7 @@ class Avatar:
             dtype,
             features=_make_features(spec, encoders, features),
             keeps_detail=spec.keeps_detail,
+            enlarge=self.shape[0] // made_shape(spec, self.shape)[0],
             compile=compile,
         )
         self.student.multiply_in(self.engine.dtype)
@@ -228,11 +228,11 @@ def load(
     folder, place = weights_folder(name_or_path), choose_device(device)
     vae_place, dtype = beside(place, vae_device, dtype)
     spec = read_preset(folder, "student")
-    check_shape(spec, shape or (spec.size, spec.size))
+    made = made_shape(spec, shape or (spec.size, spec.size))
     _check_told(spec, encoders=encoders, speech_encoder=speech_encoder, prompt=prompt)
     if fp8:
         check_fp8(place)
-    check_memory(spec, place, shape or (spec.size, spec.size), fp8, dtype)
+    check_memory(spec, place, made, fp8, dtype)
     # The small models before the encoders, which take minutes: so what is wrong with them is said at once.
     kept = weights_dtype(place, dtype)
     vae = build_vae(spec.vae)
@@ -251,7 +251,7 @@ def load(
         log.info("fp8: a layer is off by %.1f%% at most, a pass by %.1f%%", 100 * errors.layer, 100 * errors.velocity)
     features, fit = load_features(folder, spec), load_fit(folder, spec, shape or (spec.size, spec.size))
     if dtype is None and place.type == "cpu" and isinstance(vae, CausalVAE):
-        dtype = trusted_dtype(student, vae, spec.chunk.frames, shape or (spec.size, spec.size))
+        dtype = trusted_dtype(student, vae, spec.chunk.frames, made)
     return Avatar(
         spec,
         whole,
@@ -306,13 +306,23 @@ def _make_features(spec: Preset, encoders: Encoders | None, features: MakeFeatur
     return features or (SpeechStream.maker(encoders.speech) if encoders else LogMelStream.make)
 
 
-def check_shape(spec: Preset, shape: tuple[int, int]) -> None:
-    """Raises ConfigError for a height and width in pixels that do not divide into tokens."""
+def made_shape(spec: Preset, shape: tuple[int, int]) -> tuple[int, int]:
+    """Height and width in pixels of what the models make for a video of `shape`: the same, or their own size where the
+    detail of a larger video is put back. Raises ConfigError for a shape that cannot be made.
+    """
+    if spec.keeps_detail:
+        if shape[0] != shape[1] or shape[0] < spec.size or shape[0] % spec.size:
+            raise ConfigError(
+                f"{spec.name} makes video of {spec.size} x {spec.size} pixels, or of a multiple of that such as "
+                f"{2 * spec.size} x {2 * spec.size}, got {shape[1]} wide and {shape[0]} high"
+            )
+        return spec.size, spec.size
     step = spec.vae.spatial_stride * spec.dit.patch[1]
     if min(shape) < step or any(side % step for side in shape):
         raise ConfigError(
             f"{spec.name} makes video whose sides are multiples of {step}, got {shape[1]} wide and {shape[0]} high"
         )
+    return shape
 
 
 def _check_told(spec: Preset, **options: str | Path | None) -> None:

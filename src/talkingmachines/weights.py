@@ -182,15 +182,15 @@ def load_features(folder: Path, spec: Preset) -> MakeFeatures | None:
 
 
 def load_fit(folder: Path, spec: Preset, shape: tuple[int, int]) -> Fit:
-    """What cuts pictures for a preset: to its faces, where it has learned with some and the video has its own shape.
+    """What cuts pictures for a preset: to its faces, where it has learned with some and the video is as wide as high.
 
     folder: of the preset's weights; its finder of faces, or the shipped one where it has none. shape: height and width
     of the video. Raises CheckpointError where the finder is missing or damaged.
     """
-    if spec.faces is None or shape != (spec.size, spec.size):
+    if spec.faces is None or shape[0] != shape[1]:
         return partial(fit_centre, size=shape)
     finder = load_finder(folder if shard_paths(folder, "finder") else None)
-    return partial(fit_face, finder=finder, wanted=spec.faces, size=spec.size)
+    return partial(fit_face, finder=finder, wanted=spec.faces, size=shape[0])
 
 
 def load_finder(folder: Path | None = None) -> FaceFinder:

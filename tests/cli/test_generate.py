@@ -194,6 +194,12 @@ def test_options_that_cannot_work(tmp_path, inputs, no_load, capsys, options, wo
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
+@pytest.mark.parametrize("size", ["500x512", "512x256", "128x128", "300x300", "0x0"])
+def test_the_pocket_makes_video_of_its_own_size_or_a_multiple(tmp_path, inputs, capsys, size):
+    words = "256 x 256 pixels, or of a multiple of that such as 512 x 512, got " + size.split("x")[0]
+    fails(arguments(inputs, tmp_path / "clip.mp4", "--size", size), capsys, words)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -338,7 +344,8 @@ def test_demo_makes_its_folder(tmp_path, inputs, assets, fake):
     (assets / "recordings" / "LICENSE.txt").write_text("first by name, but no sound")
     (assets / "recordings" / "b.wav").write_bytes((inputs / "voice.wav").read_bytes())
     (assets / "recordings" / "c.wav").write_bytes(b"not the first")
-    assert main(["demo", "--out", str(tmp_path / "new" / "folder" / "demo.mp4")]) == 0
+    assert main(["demo", "--size", "64x32", "--out", str(tmp_path / "new" / "folder" / "demo.mp4")]) == 0
+    assert fake.loaded[0][1]["shape"] == (32, 64)
     assert (tmp_path / "new" / "folder" / "demo.mp4").is_file()
 
 

@@ -139,4 +139,4 @@ def test_the_characters_of_the_package():
     assert tuple(characters) == LOOKS and sum(len(data) for _, data in characters.values()) < 200_000
     for name in LOOKS:
         picture = bundled_picture(name)
-        assert picture.shape == (256, 256, 3) and picture.dtype == np.uint8
+        assert picture.shape == (512, 512, 3) and picture.dtype == np.uint8

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from talkingmachines.dit import causal, model
 from talkingmachines.flow.chunk import ChunkConfig
+from talkingmachines.media.image import fit_image
 from talkingmachines.streaming import engine as engine_module
 from talkingmachines.streaming.engine import Call, Engine
 from talkingmachines.vae.detail import Detail
@@ -165,23 +166,42 @@ def test_memory_of_a_call_does_not_grow(engine: Engine) -> None:
     assert call.chunk == 30 and kept_bytes(call, set()) == after_three > 10_000
 
 
-@torch.no_grad()
-def test_what_the_autoencoder_loses_of_the_picture_is_put_back() -> None:
-    """Chunk by chunk as all at once, and the first frame is the picture."""
-    plain = random_engine()
-    keeping = Engine(
+def keeping(plain: Engine, size: int, enlarge: int = 1) -> Engine:
+    """The same with the picture's detail."""
+    return Engine(
         plain.student,
         plain.vae,
         plain.chunk,
-        plain.size,
+        size,
         plain.device,
         plain.face_box,
         torch.float32,
         features=plain.features,
         keeps_detail=True,
+        enlarge=enlarge,
     )
-    latents, frames = made(keeping, keeping.open(picture(), 3), sound(samples_of(keeping, 4)))
+
+
+@torch.no_grad()
+def test_what_the_autoencoder_loses_of_the_picture_is_put_back() -> None:
+    """Chunk by chunk as all at once, and the first frame is the picture."""
+    plain = random_engine()
+    engine = keeping(plain, plain.height)
+    latents, frames = made(engine, engine.open(picture(), 3), sound(samples_of(engine, 4)))
     video = plain.vae.decode(latents)
     whole = to_frames(Detail.of(to_tensor(picture()), video[:, :, :1]).put_back(video))
     assert np.abs(frames.astype(int) - whole).max() <= 1
     assert np.array_equal(frames[0], picture()) and not np.array_equal(to_frames(video)[0], picture())
+
+
+@torch.no_grad()
+def test_a_video_larger_than_what_is_made() -> None:
+    """The models make the same, and the first frame is the larger picture."""
+    plain = random_engine()
+    engine, large = keeping(plain, 2 * plain.height, 2), picture().repeat(2, 0).repeat(2, 1)
+    large[::2, ::2] //= 2
+    samples = sound(samples_of(engine, 4))
+    latents, frames = made(engine, engine.open(large, 3), samples)
+    small = fit_image(large, plain.size)
+    assert torch.equal(latents, made(plain, plain.open(small, 3), samples)[0])
+    assert frames.shape[1:3] == (2 * plain.height, 2 * plain.width) and np.array_equal(frames[0], large)

@@ -58,3 +58,18 @@ def test_in_what_it_is_computed_does_not_matter() -> None:
     made = Detail.of(picture, video).put_back(video)
     assert made.dtype == torch.float32
     torch.testing.assert_close(made[:, :, 0], picture, atol=0.02, rtol=0)
+
+
+def test_a_picture_that_is_larger_than_the_video() -> None:
+    """Its own pixels where nothing moves, and the video's, made larger, where it shows something new."""
+    picture, rebuilt = given_and_rebuilt()
+    large = picture.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    large[..., ::2, ::2] += 0.2
+    video = rebuilt[:, :, None].repeat(1, 1, 3, 1, 1)
+    video[:, :, 1, 40:72, 40:72] = 1 - video[:, :, 1, 40:72, 40:72]
+    made = Detail.of(large, rebuilt[:, :, None]).put_back(video)
+    assert made.shape == (1, 3, 3, 2 * SIZE, 2 * SIZE)
+    for frame in (0, 2):
+        torch.testing.assert_close(made[:, :, frame], large, atol=0.01, rtol=0)
+    new = F.interpolate(video[:, :, 1], scale_factor=2, mode="bilinear")
+    assert (made[:, :, 1] - new)[..., 88:136, 88:136].square().mean().sqrt() < 0.03

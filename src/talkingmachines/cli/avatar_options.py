@@ -27,6 +27,10 @@ FaceBoxOption = Annotated[
     ),
 ]
 
+SizeOption = Annotated[
+    str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Of the video, in pixels; the preset's unless given.")
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class AvatarOptions:
@@ -36,10 +40,7 @@ class AvatarOptions:
     """
 
     preset: PresetOption = "pocket"
-    size: Annotated[
-        str | None,
-        typer.Option(metavar="WIDTHxHEIGHT", help="Of the video, in pixels; the preset's unless given."),
-    ] = None
+    size: SizeOption = None
     encoders: Annotated[
         str | None,
         typer.Option(help="Folder, or name on the hub, with encoders of text and pictures, for the large presets."),

@@ -16,6 +16,7 @@ from talkingmachines.cli.avatar_options import (
     AvatarOptions,
     FaceBoxOption,
     PresetOption,
+    SizeOption,
     read_face_box,
     takes_avatar_options,
 )
@@ -58,6 +59,7 @@ def demo(
     *,
     out: Annotated[Path, typer.Option(help="The video to write, .mp4; its folder is made if need be.")],
     preset: PresetOption = "pocket",
+    size: SizeOption = None,
     seed: SeedOption = 0,
     teacher: TeacherOption = False,
     steps: StepsOption = None,
@@ -73,7 +75,7 @@ def demo(
         raise ConfigError("this installation lacks the demo's picture or recording; install talkingmachines again")
     make_folder(out.parent)
     with as_file(assets / "demo.png") as image, as_file(recordings / names[0]) as audio:
-        maker = Maker(AvatarOptions(preset=preset), teacher, steps, guidance)
+        maker = Maker(AvatarOptions(preset=preset, size=size), teacher, steps, guidance)
         make_clip(image, audio, out, maker, seed=seed, as_json=json)
 
 

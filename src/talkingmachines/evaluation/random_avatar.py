@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from talkingmachines.avatar import Avatar, beside, check_shape, narrowed, with_tiny_decoder
+from talkingmachines.avatar import Avatar, beside, made_shape, narrowed, with_tiny_decoder
 from talkingmachines.dit.config import ImageConfig, TextConfig
 from talkingmachines.dit.fp8 import Float8Errors, check_fp8, quantise_fp8
 from talkingmachines.dit.weights import unfilled
@@ -40,11 +40,11 @@ def random_avatar(
     there.
     """
     spec = preset(name)
-    check_shape(spec, shape or (spec.size, spec.size))
+    made = made_shape(spec, shape or (spec.size, spec.size))
     vae_place, dtype = beside(device, vae_device, dtype)
     if fp8:
         check_fp8(device)
-    check_memory(spec, device, shape or (spec.size, spec.size), fp8, dtype)
+    check_memory(spec, device, made, fp8, dtype)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         kept = weights_dtype(device, dtype)

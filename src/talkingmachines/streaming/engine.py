@@ -30,6 +30,7 @@ from talkingmachines.dit.layers import compute_dtype
 from talkingmachines.dit.model import DiT
 from talkingmachines.flow.chunk import ChunkConfig, ChunkModel, denoise_chunk
 from talkingmachines.media.face import Box
+from talkingmachines.media.image import fit_image
 from talkingmachines.precision import autocast, fast_dtype, sent
 from talkingmachines.streaming.audio import AudioStream, ChunkAudio
 from talkingmachines.streaming.features import LogMelStream, MakeFeatures
@@ -78,8 +79,9 @@ class Engine:
     student: on `device`; vae: there or on a device of its own. size: height and width of the pictures in pixels, or one
     number for both; face_box: where calls listen unless they say otherwise. dtype: what the models compute in, bfloat16
     or float32; the faster one of the device unless given. features: makes what a call hears with; log-mel unless given.
-    keeps_detail: see vae.detail. compile: fuse the models, in place, and on CUDA replay the passes of a call that is
-    alone in its pass: minutes for the first chunks, then faster ones.
+    keeps_detail: see vae.detail. enlarge: by how much pictures and video are larger than what the models make, each
+    way; more than 1 needs keeps_detail. compile: fuse the models, in place, and on CUDA replay the passes of a call
+    that is alone in its pass: minutes for the first chunks, then faster ones.
 
     The student's attention is chosen here, see attention.backends, and kept in `attention`.
     """
@@ -96,13 +98,16 @@ class Engine:
         *,
         features: MakeFeatures = LogMelStream.make,
         keeps_detail: bool = False,
+        enlarge: int = 1,
         compile: bool = False,
     ) -> None:
         self.student, self.vae, self.chunk, self.features = student, vae, chunk, features
         self.size = (size, size) if isinstance(size, int) else size
         self.height, self.width = self.size
         self.device, self.face_box, self.dtype = device, face_box, dtype or fast_dtype(device)
-        h, w = self.height // vae.config.spatial_stride, self.width // vae.config.spatial_stride
+        assert enlarge == 1 or keeps_detail, "what makes a video larger is the picture's detail"
+        self._made = self.height // enlarge, self.width // enlarge
+        h, w = (side // vae.config.spatial_stride for side in self._made)
         self._shape = 1, student.config.latent_channels, chunk.frames, h, w
         self._model = FewStepDiT(student, chunk.sigmas, chunk.window, chunk.frames, h, w)
         self.attention = choose_attention(
@@ -156,7 +161,8 @@ class Engine:
         config = self.student.config
         assert config.audio is not None, "a student without audio layers cannot hear"
         assert image.shape == (self.height, self.width, 3), (image.shape, self.height, self.width)
-        opening, going_on = self._given(image, face_box or self.face_box)
+        small = image if self._made == self.size else fit_image(image, self._made)
+        opening, going_on = self._given(small, face_box or self.face_box)
         text, picture = (None if tokens is None else tokens.to(self.device) for tokens in (text, picture))
         with autocast(self.device, self.dtype):
             context = self.student.prepare_context(replace(going_on, text=text, image=picture))
@@ -174,12 +180,12 @@ class Engine:
         )
 
     def _given(self, image: np.ndarray, box: Box) -> tuple[Conditioning, Conditioning]:
-        """The picture as chunk 0 is given it, and as every later chunk is."""
+        """The picture, as large as what is made, as chunk 0 is given it, and as every later chunk is."""
         (_, _, frames, h, w), (_, p, q) = self._shape, self.student.config.patch
         channels, pixels = self.student.config.mask_channels, to_tensor(image)
         face = box_mask(box, h // p, w // q)[None].to(self.device)
         if self._nothing is not None:
-            shown = torch.zeros(1, 3, frames_in(frames), self.height, self.width)
+            shown = torch.zeros(1, 3, frames_in(frames), *self._made)
             shown[:, :, 0] = pixels
             return (
                 given_conditioning(self._encode(shown), 1, channels, face_mask=face),
@@ -199,9 +205,7 @@ class Engine:
         where a clip begins.
         """
         frames = self.chunk.frames
-        zeros = torch.zeros(1, 3, frames_in(frames * self.chunk.window), 1, 1).expand(
-            -1, -1, -1, self.height, self.width
-        )
+        zeros = torch.zeros(1, 3, frames_in(frames * self.chunk.window), 1, 1).expand(-1, -1, -1, *self._made)
         return self._encode(zeros)[:, :, -frames:].clone()
 
     def _encode(self, video: Tensor) -> Tensor:

@@ -28,7 +28,9 @@ _GRAIN = 1 / 127.5
 
 @dataclass(frozen=True)
 class Detail:
-    """picture: [1, 3, H, W]; half: as the autoencoder makes it, half as large; flow: of the latter."""
+    """picture: [1, 3, nH, nW], n times as large as the video was made; half: half of what the autoencoder makes of it,
+    [1, 3, H / 2, W / 2]; flow: of the latter.
+    """
 
     picture: Tensor
     half: Tensor
@@ -36,18 +38,19 @@ class Detail:
 
     @classmethod
     def of(cls, picture: Tensor, rebuilt: Tensor) -> Self:
-        """picture: [1, 3, H, W], multiples of 32; rebuilt: [1, 3, 1, H, W], the first frame of a video."""
+        """picture: [1, 3, nH, nW]; rebuilt: [1, 3, 1, H, W], the first frame of a video. H, W: multiples of 32."""
         half = halved(rebuilt[:, :, 0].float())
         return cls(picture.to(half), half, OpticalFlow.of(half))
 
     def put_back(self, video: Tensor) -> Tensor:
-        """Video [1, 3, T, H, W] with the detail, float32."""
+        """Video [1, 3, T, H, W] with the detail, [1, 3, T, nH, nW] float32."""
+        larger = self.picture.shape[-1] // video.shape[-1]
         halves = halved(video[0].transpose(0, 1).float())
         flow, apart = self._motion(halves.transpose(0, 1), self.flow.find(halves))
         changed = halved(apart).div_(3 * _CHANGED)
-        kept = F.interpolate(changed.square_().neg_().exp_()[None], scale_factor=4, mode="bilinear")
-        moved = move(self.picture, 2 * flow, 2 * CELL)
-        return torch.lerp(video.float(), moved, kept[:, None], out=moved)
+        kept = F.interpolate(changed.square_().neg_().exp_()[None], scale_factor=4 * larger, mode="bilinear")
+        moved = move(self.picture, 2 * larger * flow, 2 * larger * CELL)
+        return torch.lerp(_enlarged(video.float(), larger), moved, kept[:, None], out=moved)
 
     def _motion(self, halves: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
         """flow [1, 2T, H / 8, W / 8] where it explains how the video [3, T, H / 2, W / 2] differs from the picture, and
@@ -59,6 +62,12 @@ class Detail:
         taken = (before - after).div_(_EXPLAINED * (before + 3 * _GRAIN)).clamp_(0, 1)
         flow = flow * taken.repeat_interleave(2, 0)
         return flow, still.lerp_(moved, F.interpolate(taken[None], scale_factor=CELL, mode="bilinear")[0])
+
+
+def _enlarged(video: Tensor, by: int) -> Tensor:
+    if by == 1:
+        return video
+    return F.interpolate(video[0].transpose(0, 1), scale_factor=by, mode="bilinear").transpose(0, 1)[None]
 
 
 def _of_cells(apart: Tensor) -> Tensor:
