@@ -194,9 +194,10 @@ class _Calls:
             latents = self.engine.denoise(calls, coming)
         for row, call in enumerate(calls):
             with watch.part("decode"):
-                video = self.engine.decode_video(call, latents[row : row + 1])
+                parts = self.engine.decode_video(call, latents[row : row + 1])
             with watch.part("transfer"):
-                to_frames(video)
+                for part in parts:
+                    to_frames(part)
 
 
 class _Watch:

@@ -14,7 +14,7 @@ from torch import Tensor
 from talkingmachines.attention.backends import choose_attention, present_backends
 from talkingmachines.attention.kv_cache import KVCache
 from talkingmachines.attention.masks import seen_chunks
-from talkingmachines.audio.alignment import AudioWindows, frames_in
+from talkingmachines.audio.alignment import FRAMES_PER_LATENT, AudioWindows, frames_in
 from talkingmachines.dit.compile import CudaGraphs, RecordedDiT, compile_model
 from talkingmachines.dit.conditioning import (
     Conditioning,
@@ -271,17 +271,22 @@ class Engine:
         """The video [T, H, W, 3] uint8 of one chunk [1, C, f, h, w] of `denoise`: 1 + 4(f - 1) frames of chunk 0,
         4f of any other. Of its view alone, as large as the whole.
         """
-        return to_frames(self.decode_video(call, latents), call.view)
+        return np.concatenate([to_frames(part, call.view) for part in self.decode_video(call, latents)])
 
     @torch.inference_mode()
-    def decode_video(self, call: Call, latents: Tensor) -> Tensor:
-        """All of it, before it becomes pixels: [1, 3, T, H, W] on the decoder's device, about in [-1, 1]."""
+    def decode_video(self, call: Call, latents: Tensor) -> list[Tensor]:
+        """All of it, before it becomes pixels: [1, 3, T, H, W] on the decoder's device, about in [-1, 1]. A video that
+        is enlarged comes in parts of a few frames, whose memory is kept for the next ones, see malloc.
+        """
         with autocast(self._vae_device, self.dtype):
             video, after = self.vae.decode_next(latents.to(self._vae_device), call.decoder)
         if call.decoder is None and call.picture is not None:
             call.detail, call.picture = Detail.of(call.picture, video[:, :, :1]), None
         call.decoder = after
-        return video if call.detail is None else call.detail.put_back(video)
+        if call.detail is None:
+            return [video]
+        parts = video.split(FRAMES_PER_LATENT, 2) if self._made != self.size else [video]
+        return [call.detail.put_back(part) for part in parts]
 
 
 def _joined_contexts(contexts: list[PreparedContext]) -> PreparedContext:

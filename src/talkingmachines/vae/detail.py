@@ -67,7 +67,10 @@ class Detail:
 def _enlarged(video: Tensor, by: int) -> Tensor:
     if by == 1:
         return video
-    return F.interpolate(video[0].transpose(0, 1), scale_factor=by, mode="bilinear").transpose(0, 1)[None]
+    # All pictures as channels of one: three channels alone would be laid out pixel by pixel, and back again.
+    frames = video[0].transpose(0, 1)
+    larger = F.interpolate(frames.flatten(0, 1)[None], scale_factor=by, mode="bilinear")
+    return larger.unflatten(1, frames.shape[:2]).transpose(1, 2)
 
 
 def _of_cells(apart: Tensor) -> Tensor:
