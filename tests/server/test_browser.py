@@ -364,14 +364,15 @@ def in_a_call(link, sound, script):
 
 
 @pytest.mark.timeout(420)
-@pytest.mark.parametrize("voice", ["echo", "local"])
-def test_a_call_with_everything_real(tmp_path, voice):
+@pytest.mark.parametrize(("voice", "size"), [("echo", "256x256"), ("local", "256x256"), ("local", "512x512")])
+def test_a_call_with_everything_real(tmp_path, voice, size):
     """The figures are printed: pytest -s."""
     question = tmp_path / "question.wav"
     write_question(question)
-    with called("--voice", voice, "--max-calls", "1", "--record", str(tmp_path / "calls")) as (link, _):
+    options = ["--voice", voice, "--size", size, "--max-calls", "1", "--record", str(tmp_path / "calls")]
+    with called(*options) as (link, _):
         figures = have_a_call(link, question)
-    print(json.dumps({"voice": voice, **figures}, indent=2))
+    print(json.dumps({"voice": voice, "size": size, **figures}, indent=2))
     assert figures["fps"] >= 24 and figures["worst_second"] >= 15
     assert figures["heard"] and "speaking" in figures["states"]
     assert figures["av_offset_p95_ms"] <= 45
