@@ -10,7 +10,9 @@ from torch import nn
 from talkingmachines import weights
 from talkingmachines.errors import CheckpointError
 from talkingmachines.framing.finder import FaceFinder
+from talkingmachines.media.image import fit_image
 from talkingmachines.presets import pocket, tiny
+from talkingmachines.server.pictures import bundled_picture
 from talkingmachines.weights import (
     add_metadata,
     load_finder,
@@ -21,6 +23,7 @@ from talkingmachines.weights import (
     save_weights,
     shard_header,
     shard_paths,
+    weights_folder,
 )
 
 
@@ -183,6 +186,20 @@ def test_pictures_are_cut_to_faces_where_a_preset_has_learned_with_some(
     for spec, shape in ((tiny(), (64, 64)), (pocket(), (256, 128))):
         assert load_fit(tmp_path, spec, shape)(pixels).pixels.shape == (*shape, 3) and not found
     assert load_fit(tmp_path, pocket(), (256, 256))(pixels).pixels.shape == (256, 256, 3) and found[0] is pixels
+
+
+def test_a_larger_video_shows_the_same_part_of_a_picture() -> None:
+    """A small character at the side of a wide one; found by the shipped finder in the same place, to about a pixel."""
+    pixels = np.full((400, 700, 3), 128, np.uint8)
+    pixels[120:376, 400:656] = fit_image(bundled_picture("red-scarf"), 256)
+    small, large = (load_fit(weights_folder("pocket"), pocket(), (size, size))(pixels) for size in (256, 512))
+    centred = fit_image(pixels, 256)
+    apart, of_the_middle = (
+        np.abs(fit_image(large.pixels, 256) - other.astype(float)).mean() for other in (small.pixels, centred)
+    )
+    assert large.pixels.shape == (512, 512, 3) and apart < 3 < of_the_middle
+    assert (small.view is None) == (large.view is None)
+    assert np.abs(np.array(large.view or 0) - 2 * np.array(small.view or 0)).max() <= 4
 
 
 def test_finders_of_a_run_and_damaged_ones(tmp_path: Path) -> None:

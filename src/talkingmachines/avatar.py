@@ -37,6 +37,9 @@ from talkingmachines.weights import load_features, load_fit, load_weights, read_
 
 Progress = Callable[[int, int], None]
 
+LARGEST = 4
+"""Times that a video may be larger than what the models make, each way: so large, two cores make 20 frames a second."""
+
 log = logging.getLogger(__name__)
 
 
@@ -311,10 +314,10 @@ def made_shape(spec: Preset, shape: tuple[int, int]) -> tuple[int, int]:
     detail of a larger video is put back. Raises ConfigError for a shape that cannot be made.
     """
     if spec.keeps_detail:
-        if shape[0] != shape[1] or shape[0] < spec.size or shape[0] % spec.size:
+        if shape not in [(times * spec.size, times * spec.size) for times in range(1, LARGEST + 1)]:
             raise ConfigError(
-                f"{spec.name} makes video of {spec.size} x {spec.size} pixels, or of a multiple of that such as "
-                f"{2 * spec.size} x {2 * spec.size}, got {shape[1]} wide and {shape[0]} high"
+                f"{spec.name} makes video of {spec.size} x {spec.size} pixels, or 2 to {LARGEST} times as large each "
+                f"way, such as {2 * spec.size}x{2 * spec.size}, got {shape[1]} wide and {shape[0]} high"
             )
         return spec.size, spec.size
     step = spec.vae.spatial_stride * spec.dit.patch[1]

@@ -194,9 +194,9 @@ def test_options_that_cannot_work(tmp_path, inputs, no_load, capsys, options, wo
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
-@pytest.mark.parametrize("size", ["500x512", "512x256", "128x128", "300x300", "0x0"])
-def test_the_pocket_makes_video_of_its_own_size_or_a_multiple(tmp_path, inputs, capsys, size):
-    words = "256 x 256 pixels, or of a multiple of that such as 512 x 512, got " + size.split("x")[0]
+@pytest.mark.parametrize("size", ["500x512", "512x256", "128x128", "300x300", "1280x1280", "0x0"])
+def test_the_pocket_makes_video_of_its_own_size_or_up_to_four_times_as_large(tmp_path, inputs, capsys, size):
+    words = "256 x 256 pixels, or 2 to 4 times as large each way, such as 512x512, got " + size.split("x")[0]
     fails(arguments(inputs, tmp_path / "clip.mp4", "--size", size), capsys, words)
 
 
