@@ -2,7 +2,7 @@
 # The pocket from nothing, unattended: the list of docs/training.md, and in RUN/took.txt what each stage took.
 # Stopped anywhere (Ctrl-C) or switched off, it goes on where it was when it is started again.
 #
-#   examples/train_pocket.sh night [RUN]   two processor cores, 200 minutes
+#   examples/train_pocket.sh night [RUN]   two processor cores, about 210 minutes
 #   examples/train_pocket.sh gpu [RUN]     one H200-class GPU with 16 cores: 23 minutes by what its stages took, and the speech before
 set -euo pipefail
 
@@ -60,6 +60,7 @@ train="talkingmachines train"
 distill="talkingmachines distill --matching 0 --trajectories 0"
 if [ "$1" = night ]; then
     stage vae vae 18 $train vae
+    stage encoder encoder 6 $train encoder
     stage audio audio 12 $train audio
     stage gestures gestures 7 $train gestures
     stage teacher teacher 64 $train teacher --clips 1500
@@ -71,6 +72,7 @@ else
     while [ ! -e "$run/speech.npz" ] && kill -0 "${running[vae]:-}" 2> /dev/null; do sleep 1; done
     start audio audio 2.5 $train audio
     finish vae
+    stage encoder encoder 0.6 $train encoder
     finish audio
     stage teacher teacher 3.3 $train teacher
     # Not before: the teacher's clips want all cores to be drawn.

@@ -130,7 +130,7 @@ def test_shipped_weights_stand_in_only_where_they_fit(tmp_path: Path) -> None:
     coder.decoder.linear.weight.data += 0.1
     save_weights(job.weights, "vae", coder, {"preset": "pocket"})
     assert trained(job, "student", model)["preset"] == "pocket", "the decoder alone has gone on"
-    coder.encoder.linear.weight.data += 0.1
+    coder.correction.linear.weight.data += 0.1
     save_weights(job.weights, "vae", coder, {"preset": "pocket"})
     for name, command in (("student", "distill"), ("teacher", "train teacher")):
         with pytest.raises(CheckpointError, match=f"know its encoder and hearing: run `{command}`"):

@@ -49,6 +49,7 @@ def train(stage: str, run: Path, *more: str) -> int:
 
 def test_from_nothing_to_a_clip(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("vae", run, "--steps", "2") == 0
+    assert train("encoder", run, "--steps", "3") == 0
     assert train("audio", run, "--steps", "2") == 0
     assert train("gestures", run, "--steps", "2") == 0
     assert train("teacher", run, "--steps", "2", "--clips", "3") == 0
@@ -58,7 +59,8 @@ def test_from_nothing_to_a_clip(run: Path, capsys: pytest.CaptureFixture[str]) -
     assert "clips=3, not 4" in capsys.readouterr().err
     assert train("decoder", run, "--steps", "2") == 0, "with the clips that the run has"
     assert (run / "weights" / "vae-1-of-1.safetensors").read_bytes() != before
-    assert read_metadata(run / "weights", "vae")["before"]["steps"] == 2
+    before = read_metadata(run / "weights", "vae")["before"]
+    assert before["steps"] == 2 and before["correction"]["steps"] == 3
     said = read_metadata(run / "weights", "teacher")
     assert said["preset"] == "tiny" and said["steps"] == 2 and said["clips"] == 3 and "recipe" in said
 
@@ -115,7 +117,7 @@ def test_stopped_in_every_stage_it_goes_on_to_the_same_weights_and_overwrites_no
     shutil.copytree(run, whole)
     for folder in (run, whole):
         save_weights(folder / "weights", "student", DiT(tiny().dit), {"preset": "tiny"})
-    for stage in ("vae", "audio", "gestures", "teacher", "decoder"):
+    for stage in ("vae", "encoder", "audio", "gestures", "teacher", "decoder"):
         more = ("--steps", "4", "--clips", "3")
         assert train(stage, whole, *more) == 0
         with monkeypatch.context() as stopping:
@@ -123,7 +125,7 @@ def test_stopped_in_every_stage_it_goes_on_to_the_same_weights_and_overwrites_no
             assert train(stage, run, *more) == 0
         assert train(stage, run, *more) == 2 and "--resume" in capsys.readouterr().err
         assert train(stage, run, *more, "--resume") == 0
-        made = {"decoder": "vae"}.get(stage, stage)
+        made = {"encoder": "vae", "decoder": "vae"}.get(stage, stage)
         assert read_metadata(run / "weights", made)["steps"] == 4
         same_weights(run / "weights", whole / "weights", made)
 

@@ -1,13 +1,16 @@
 import torch
+from torch.utils.data import Dataset
 
 from talkingmachines.training.autoencoder import (
     AutoencoderRecipe,
+    EncoderStage,
     calibrate,
     movement,
     reconstruction_losses,
 )
 from talkingmachines.vae.config import VAEConfig
 from talkingmachines.vae.model import CausalVAE
+from talkingmachines.vae.pca import start_from_pca
 from talkingmachines.vae.pixels import to_pixels, to_unit
 
 
@@ -28,6 +31,32 @@ def test_calibrated_latents_have_mean_0_power_1_and_equal_steps() -> None:
             steps.append(vae.decoder.linear(raw[:, :, 0]) - vae.decoder.linear(torch.zeros(1, 4, 1, 1)))
         norms = torch.stack([step.norm() for step in steps])
         torch.testing.assert_close(norms, norms.mean().expand(4))
+
+
+class Noise(Dataset[dict[str, torch.Tensor]]):
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        random = torch.Generator().manual_seed(step)
+        return {"video": torch.randint(0, 256, (2, 5, 32, 32, 3), dtype=torch.uint8, generator=random)}
+
+
+def test_the_correction_alone_learns_and_begins_with_a_step_that_helps() -> None:
+    torch.manual_seed(0)
+    vae, batches = CausalVAE(VAEConfig(4, 8, (8, 8), (1, 1), (8, 8), (1, 1))), Noise()
+    start_from_pca(vae, to_unit(batches[0]["video"]).repeat(1, 1, 2, 1, 1)[:, :, :8])
+    with torch.no_grad():
+        vae.encoder.linear.weight.mul_(0.8)
+    video = to_unit(batches[1]["video"])
+
+    def error() -> float:
+        return float((vae.decode(vae.encode(video)) - video).square().mean().detach())
+
+    before = error()
+    stage = EncoderStage(vae, AutoencoderRecipe(), batches)
+    assert error() < before
+    stage.losses(batches[2], torch.Generator().manual_seed(0))["loss"].backward()
+    learning = {name for name, parameter in vae.named_parameters() if parameter.grad is not None}
+    assert learning == {f"correction.{name}" for name, _ in vae.correction.named_parameters()}
+    assert stage.sample_grid(vae).ndim == 3
 
 
 def test_losses_by_hand() -> None:

@@ -27,7 +27,7 @@ def test_the_decoder_alone_learns_from_both_kinds_of_latents() -> None:
         losses["loss"].backward()
         said |= set(losses)
     assert said == {"loss", "psnr_own", "psnr_made"}
-    assert all(parameter.grad is None for parameter in [*vae.encoder.parameters(), *student.parameters()])
+    assert all(parameter.grad is None for parameter in [*vae.coders.parameters(), *student.parameters()])
     assert vae.decoder.linear.weight.grad is not None
     assert stage.sample_grid(vae).ndim == 3
 

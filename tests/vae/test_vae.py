@@ -77,6 +77,24 @@ def test_encode_is_causal_and_first_frame_is_alone() -> None:
     torch.testing.assert_close(vae.encode(video[:, :, :5]), vae.encode(video)[:, :, :2], **close)
 
 
+@torch.no_grad()
+def test_what_the_decoder_misses_is_coded_as_well() -> None:
+    vae = random_vae()
+    vae.latent_mean.zero_()
+    vae.latent_std.fill_(1)
+    video = torch.randn(1, 3, 5, 16, 16)
+    first = vae.encode(video, corrected=False)
+    missed = video - vae.decode(first)
+    added = vae.correction(torch.cat([missed[:, :, :1].expand(-1, -1, 3, -1, -1), missed], 2))
+    torch.testing.assert_close(vae.encode(video), first + added, atol=1e-4, rtol=1e-4)
+
+
+def test_a_correction_begins_as_none() -> None:
+    vae = CausalVAE(VAEConfig(4, 8, (8, 8), (1, 1), (8, 8), (1, 1)))
+    video = torch.randn(1, 3, 5, 16, 16)
+    assert torch.equal(vae.encode(video), vae.encode(video, corrected=False))
+
+
 def test_patches_round_trip() -> None:
     video = torch.randn(2, 3, 8, 16, 24)
     for size in (4, 8):

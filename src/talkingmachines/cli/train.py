@@ -44,6 +44,7 @@ class StageName(StrEnum):
     only for `eval`."""
 
     VAE = "vae"
+    ENCODER = "encoder"
     AUDIO = "audio"
     GESTURES = "gestures"
     TEACHER = "teacher"
@@ -78,6 +79,7 @@ def train(
     job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed, clips)
     {
         StageName.VAE: _vae,
+        StageName.ENCODER: _encoder,
         StageName.AUDIO: _audio,
         StageName.GESTURES: _gestures,
         StageName.TEACHER: _teacher,
@@ -115,6 +117,24 @@ def _vae(job: Run) -> None:
         latents = [coder.encode(to_unit(batch["video"])) for batch in first_batches(whole, _SCALED, job)]
     calibrate(coder, torch.cat(latents))
     save_weights(job.weights, "vae", coder, job.metadata(recipe=asdict(recipe), **taken))
+
+
+def _encoder(job: Run) -> None:
+    """The autoencoder's encoder, told what the decoder misses: the decoder stays as it is."""
+    import torch
+
+    from talkingmachines.data.batches import VideoBatches
+    from talkingmachines.training.autoencoder import AutoencoderRecipe, EncoderStage
+    from talkingmachines.vae.model import CausalVAE
+    from talkingmachines.weights import save_weights
+
+    size = job.preset.size
+    batches = VideoBatches(speech(job), size, min(size, 128), batch=job.batch, seed=job.seed + 3, cuts=job.cuts)
+    torch.manual_seed(job.seed)
+    model, recipe = CausalVAE(vae_config(job)), AutoencoderRecipe()
+    before = trained(job, "vae", model)
+    coder, taken = run_stage(EncoderStage(model, recipe, batches), job, learning_rate=1.5e-3, muon=False)
+    save_weights(job.weights, "vae", coder, before | {"correction": job.metadata(recipe=asdict(recipe), **taken)})
 
 
 def _decoder(job: Run) -> None:

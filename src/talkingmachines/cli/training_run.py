@@ -126,7 +126,7 @@ def coded_clips(job: Run) -> "LatentClips":
     latents = sampling.window + sampling.history
     clips = job.clips or clips_begun(folder) or CLIPS
     # Not of the decoder, whose stage comes after the clips.
-    made_by = fingerprint(hearing), fingerprint(coder.encoder)
+    made_by = fingerprint(hearing), fingerprint(coder.coders)
     config = LatentClipsConfig(clips, latents, job.preset.size, job.seed, *made_by)
     with progress_bar("coding clips") as update:
         return build_latents(folder, coder, hearing, speech(job), config, job.device, job.workers, update)
@@ -163,7 +163,7 @@ def _known_by(folder: Path, job: Run) -> list[str]:
     vae, hearing = CausalVAE(vae_config(job)), Hearing(hearing_config(job))
     for name, model in (("vae", vae), ("hearing", hearing)):
         load_weights(folder if shard_paths(folder, name) else weights_folder(job.preset.name), name, model)
-    return [fingerprint(vae.encoder), fingerprint(hearing)]
+    return [fingerprint(vae.coders), fingerprint(hearing)]
 
 
 def trained_vae(job: Run) -> "CausalVAE":

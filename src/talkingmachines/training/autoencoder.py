@@ -11,12 +11,16 @@ from torch.utils.data import Dataset
 
 from talkingmachines.training.randomness import normal
 from talkingmachines.vae.config import TEMPORAL_STRIDE
-from talkingmachines.vae.model import PATCH, CausalVAE
+from talkingmachines.vae.model import PATCH, CausalVAE, Encoder
 from talkingmachines.vae.pca import start_from_pca
 from talkingmachines.vae.pixels import to_pixels, to_unit
 
 _LEAST_MOVED = 1e-5
 """Mean square, less than half a grey level: where nothing moves the root has no slope."""
+
+
+_FIRST_STEP = 0.3
+"""Share of what the decoder misses that the linear encoder puts right, before the rest has learned anything."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class AutoencoderStage:
     """Learns to rebuild clips. Batches: {"video": uint8 [B, 1 + 4n, H, W, 3]}."""
 
     name = "vae"
+    corrected = False
+    """A correction that is still to learn changes nothing, and takes as long as all the rest."""
 
     def __init__(self, model: CausalVAE, recipe: AutoencoderRecipe, batches: Dataset[dict[str, Tensor]]) -> None:
         self.model: nn.Module = model
@@ -84,7 +90,7 @@ class AutoencoderStage:
     def losses(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         assert isinstance(self.model, CausalVAE)
         video = to_unit(batch["video"])
-        latents = self.model.encode(video)
+        latents = self.model.encode(video, self.corrected)
         sigma = self.recipe.noise * torch.rand(len(video), 1, 1, 1, 1, generator=generator)
         noise = normal(latents.shape, latents, generator)
         made = self.model.decode(latents + sigma.to(latents) * noise).float()
@@ -98,10 +104,24 @@ class AutoencoderStage:
         assert isinstance(model, CausalVAE)
         device = next(model.parameters()).device
         video = to_unit(self.batches[0]["video"][:4].to(device))
-        made = model.decode(model.encode(video))
+        made = model.decode(model.encode(video, self.corrected))
         picks = [0, video.shape[2] // 2, video.shape[2] - 1]
         rows = [to_pixels(v[:, :, picks]).flatten(0, 1).transpose(0, 1).flatten(1, 2) for v in (video, made)]
         return torch.cat(rows).cpu().numpy()
+
+
+class EncoderStage(AutoencoderStage):
+    """The encoder's correction alone learns what the decoder misses. Batches: as of AutoencoderStage."""
+
+    name = "encoder"
+    corrected = True
+
+    def __init__(self, model: CausalVAE, recipe: AutoencoderRecipe, batches: Dataset[dict[str, Tensor]]) -> None:
+        super().__init__(model.requires_grad_(False), recipe, batches)
+        model.correction = Encoder(model.config).requires_grad_(True)
+        with torch.no_grad():
+            model.correction.linear.weight.copy_(_FIRST_STEP * model.encoder.linear.weight)
+            model.correction.linear.bias.zero_()  # type: ignore[union-attr]
 
 
 @torch.no_grad()

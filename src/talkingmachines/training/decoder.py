@@ -32,7 +32,7 @@ class DecoderStage:
     def __init__(
         self, model: CausalVAE, student: DiT, chunk: ChunkConfig, recipe: AutoencoderRecipe, batches: Dataset[Batch]
     ) -> None:
-        model.encoder.requires_grad_(False)
+        model.coders.requires_grad_(False)
         self.model: nn.Module = model
         self.student, self.chunk, self.recipe, self.batches = student, chunk, recipe, batches
 

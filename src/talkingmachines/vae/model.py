@@ -38,6 +38,11 @@ def to_pictures(patches: Tensor, size: int) -> Tensor:
     return from_patches(patches.movedim(1, -1), size).unflatten(1, (TEMPORAL_STRIDE, 3)).flatten(0, 1)
 
 
+def _from_standing(video: Tensor) -> Tensor:
+    """[B, 3, 1 + 4n, H, W] -> [B, 3, 4 + 4n, H, W]: the first frame is coded as four equal ones."""
+    return torch.cat([video[:, :, :1].expand(-1, -1, TEMPORAL_STRIDE - 1, -1, -1), video], dim=2)
+
+
 def per_channel(values: Tensor) -> Tensor:
     """[C] -> [C, 1, 1, 1], to broadcast over [B, C, F, h, w]."""
     return values[:, None, None, None]
@@ -115,6 +120,9 @@ class CausalVAE(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = Encoder(config)
+        self.correction = Encoder(config)
+        for silent in self.correction.linear.parameters():
+            nn.init.zeros_(silent)
         self.decoder = Decoder(config)
         self.register_buffer("latent_mean", torch.zeros(config.latent_channels))
         self.register_buffer("latent_std", torch.ones(config.latent_channels))
@@ -122,10 +130,22 @@ class CausalVAE(nn.Module):
             if isinstance(module, nn.Conv2d):
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def encode(self, video: Tensor) -> Tensor:
-        """video: [B, 3, 1 + 4n, H, W], H and W multiples of 8 -> latents [B, C, 1 + n, H/8, W/8]."""
-        still = video[:, :, :1].expand(-1, -1, TEMPORAL_STRIDE - 1, -1, -1)
-        latents = self.encoder(torch.cat([still, video], dim=2))
+    @property
+    def coders(self) -> nn.ModuleList:
+        """What makes latents. The decoder may go on without their becoming others (but for what it then misses)."""
+        return nn.ModuleList([self.encoder, self.correction])
+
+    def encode(self, video: Tensor, corrected: bool = True) -> Tensor:
+        """video: [B, 3, 1 + 4n, H, W], H and W multiples of 8 -> latents [B, C, 1 + n, H/8, W/8].
+
+        corrected: whether the decoder is asked what it would make of them, and what it misses is coded as well: a step
+        of an iterative inference that is learned (Marino et al. 2018, arXiv 1807.09356).
+        """
+        latents = self.encoder(_from_standing(video))
+        if corrected:
+            # Not by its call: what may be compiled there is for the shapes of a call.
+            missed = video - self.decoder.forward(latents, None)[0][:, :, TEMPORAL_STRIDE - 1 :]
+            latents = latents + self.correction(_from_standing(missed))
         return (latents - per_channel(self.latent_mean)) / per_channel(self.latent_std)
 
     def encode_image(self, image: Tensor) -> Tensor:
