@@ -2,7 +2,7 @@
 # The pocket from nothing, unattended: the list of docs/training.md, and in RUN/took.txt what each stage took.
 # Stopped anywhere (Ctrl-C) or switched off, it goes on where it was when it is started again.
 #
-#   examples/train_pocket.sh night [RUN]   two processor cores, about 210 minutes
+#   examples/train_pocket.sh night [RUN]   two processor cores: 200 minutes, before there was `encoder` (6 more)
 #   examples/train_pocket.sh gpu [RUN]     one H200-class GPU with 16 cores: 23 minutes by what its stages took, and the speech before
 set -euo pipefail
 
