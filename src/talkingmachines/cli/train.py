@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,9 @@ from talkingmachines.cli.training_run import (
     trained_vae,
     vae_config,
 )
+
+if TYPE_CHECKING:
+    from talkingmachines.data.batches import VideoBatches
 
 _GESTURE_FRAMES = 251
 """Of the tracks that gestures are learned from: several blinks long."""
@@ -100,9 +103,7 @@ def _vae(job: Run) -> None:
     from talkingmachines.vae.pixels import to_unit
     from talkingmachines.weights import save_weights
 
-    size = job.preset.size
-    bank = speech(job)
-    batches = VideoBatches(bank, size, min(size, 128), batch=job.batch, seed=job.seed, cuts=job.cuts)
+    batches = _squares(job, job.seed)
     torch.manual_seed(job.seed)
     model = CausalVAE(vae_config(job))
     recipe = AutoencoderRecipe()
@@ -112,7 +113,8 @@ def _vae(job: Run) -> None:
         stage.start(batch["video"] for batch in shown)
     coder, taken = run_stage(stage, job, learning_rate=1e-3, muon=False)
     assert isinstance(coder, CausalVAE)
-    whole = VideoBatches(bank, size, size, batch=4, seed=job.seed + 1)
+    size = job.preset.size
+    whole = VideoBatches(batches.bank, size, size, batch=4, seed=job.seed + 1)
     with torch.no_grad():
         latents = [coder.encode(to_unit(batch["video"])) for batch in first_batches(whole, _SCALED, job)]
     calibrate(coder, torch.cat(latents))
@@ -123,18 +125,24 @@ def _encoder(job: Run) -> None:
     """The autoencoder's encoder, told what the decoder misses: the decoder stays as it is."""
     import torch
 
-    from talkingmachines.data.batches import VideoBatches
     from talkingmachines.training.autoencoder import AutoencoderRecipe, EncoderStage
     from talkingmachines.vae.model import CausalVAE
     from talkingmachines.weights import save_weights
 
-    size = job.preset.size
-    batches = VideoBatches(speech(job), size, min(size, 128), batch=job.batch, seed=job.seed + 3, cuts=job.cuts)
+    batches = _squares(job, job.seed + 3)
     torch.manual_seed(job.seed)
     model, recipe = CausalVAE(vae_config(job)), AutoencoderRecipe()
     before = trained(job, "vae", model)
     coder, taken = run_stage(EncoderStage(model, recipe, batches), job, learning_rate=1.5e-3, muon=False)
     save_weights(job.weights, "vae", coder, before | {"correction": job.metadata(recipe=asdict(recipe), **taken)})
+
+
+def _squares(job: Run, seed: int) -> "VideoBatches":
+    """Of freshly drawn clips, those that an autoencoder learns from."""
+    from talkingmachines.data.batches import VideoBatches
+
+    size = job.preset.size
+    return VideoBatches(speech(job), size, min(size, 128), batch=job.batch, seed=seed, cuts=job.cuts)
 
 
 def _decoder(job: Run) -> None:
@@ -169,8 +177,7 @@ def _decoder(job: Run) -> None:
     batches.check(coder.to(job.device))
     stage = DecoderStage(coder, student, chunk, recipe, batches)
     further, taken = run_stage(stage, job, learning_rate=5e-4, muon=False)
-    said = job.metadata(recipe=asdict(recipe), **taken, before=before.get("before", before))
-    save_weights(job.weights, "vae", further, said)
+    save_weights(job.weights, "vae", further, before | {"decoder": job.metadata(recipe=asdict(recipe), **taken)})
 
 
 def _audio(job: Run) -> None:
