@@ -26,7 +26,8 @@ from talkingmachines.media.image import read_image
 
 PICTURE = os.environ.get("PICTURE", "face.png")
 
-avatar = tm.load("pocket")  # once in a process: all calls share it
+# Once in a process: all calls share it. On a processor better talkingmachines.apart.ApartAvatar("pocket").
+avatar = tm.load("pocket")
 
 
 async def bot(arguments: RunnerArguments) -> None:
