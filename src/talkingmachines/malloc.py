@@ -7,10 +7,10 @@ import os
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """What glibc's mallopt calls them."""
 
-_LARGE = 32 * 2**20
+LARGE = 32 * 2**20
 """Bytes. No tensor that a chunk of the pocket needs for a moment is as large."""
 
-_KEPT = 8 * _LARGE
+_KEPT = 8 * LARGE
 """Bytes at the end of the heap that stay there for what comes next."""
 
 
@@ -25,5 +25,5 @@ def tune_malloc() -> None:
     with contextlib.suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_ARENA_MAX, max(2, os.cpu_count() or 1))
-        mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        mallopt(_M_MMAP_THRESHOLD, LARGE)
         mallopt(_M_TRIM_THRESHOLD, _KEPT)

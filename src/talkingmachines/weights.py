@@ -157,10 +157,12 @@ def load_weights(folder: Path, name: str, model: nn.Module) -> None:
     shapes = {key: shape for path in paths for key, shape in _shapes(path).items()}
     for key in sorted(wanted.keys() | shapes.keys()):
         if key not in shapes:
-            raise CheckpointError(f"the {name} weights in {folder} lack {key}: they belong to another preset")
+            raise CheckpointError(
+                f"the {name} weights in {folder} lack {key}: they belong to another preset or version"
+            )
         if key not in wanted or list(wanted[key].shape) != shapes[key]:
             raise CheckpointError(
-                f"the {name} weights in {folder} have {key} {shapes[key]}: they belong to another preset"
+                f"the {name} weights in {folder} have {key} {shapes[key]}: they belong to another preset or version"
             )
     for path in paths:
         with _opened(path) as file:

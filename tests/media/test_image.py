@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 from talkingmachines.errors import MediaError
 from talkingmachines.media import fit_image, read_image, write_image
@@ -72,6 +72,29 @@ def test_modes(tmp_path):
     clear = Image.fromarray(np.zeros((20, 20), np.uint8), "P")
     clear.putpalette([255, 0, 0])
     assert (read_image(save(tmp_path / "t.png", clear, transparency=0)) == 224).all()
+    half = np.where(np.arange(60) < 30, 0, 50_000)[None].repeat(40, 0).astype(np.uint16)
+    seen = read_image(save(tmp_path / "t16.png", half, transparency=0))
+    assert (seen[:, :30] == 224).all() and (seen[:, 30:] == 194).all()
+
+
+def exchanged_profile():
+    """sRGB's, with the primaries of red and blue exchanged."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    (count,) = struct.unpack_from(">I", profile, 128)
+    entries = {bytes(profile[at : at + 4]): slice(at + 4, at + 12) for at in range(132, 132 + 12 * count, 12)}
+    red, blue = entries[b"rXYZ"], entries[b"bXYZ"]
+    profile[red], profile[blue] = profile[blue], profile[red]
+    return bytes(profile)
+
+
+def test_a_colour_profile_is_followed_beside_transparency_too(tmp_path):
+    profile = exchanged_profile()
+    plain = np.full((20, 20, 4), (250, 20, 20, 255), np.uint8)
+    plain[:10, :, 3] = 0
+    opaque = read_image(save(tmp_path / "rgb.png", plain[..., :3], icc_profile=profile))
+    seen = read_image(save(tmp_path / "rgba.png", plain, icc_profile=profile))
+    assert opaque[15, 5, 2] > 240 and np.array_equal(seen[10:], opaque[10:])
+    assert (seen[:10] == 224).all()
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp"])

@@ -59,8 +59,24 @@ def test_a_picture_is_shown_and_called_as_calls_cut_it(monkeypatch):
         shown = np.asarray(Image.open(io.BytesIO(client.get(uploaded["src"]).content)))
         client.post("/api/calls", json={"character": uploaded["id"]})
         (call,) = client.app.state.calls.active.values()
-    assert seen == [(80, 100, 3)]  # a smaller copy of a large picture
+    assert seen == [(100, 125, 3)]  # a smaller copy of a large picture
     assert shown.shape == (SIZE, SIZE, 3) and np.array_equal(call.pixels, shown)
+
+
+def test_a_long_picture_keeps_its_shorter_side(monkeypatch):
+    monkeypatch.setattr(pictures_module, "MAX_SIDE", 100)
+    seen = []
+    pictures = Pictures(lambda pixels: seen.append(pixels.shape) or pixels)
+    pictures.add(png(900, 90))
+    assert seen == [(90, 900, 3)]
+
+
+def test_the_servers_own_picture_may_be_a_large_file(monkeypatch):
+    monkeypatch.setattr(pictures_module, "MAX_BYTES", 100)
+    pictures = Pictures(lambda pixels: pixels)
+    with pytest.raises(MediaError, match="larger"):
+        pictures.add(png())
+    assert pictures.get(pictures.add(png(), for_good=True)).shape == (60, 80, 3)
 
 
 @pytest.mark.parametrize("query", ["", "?consent=no", "?consent=", "?consent=true"])

@@ -108,6 +108,19 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_checkpoint(tmp_path: Pat
     assert (tmp_path / "state.pt").read_bytes() == before
 
 
+def test_what_is_not_trained_must_be_what_it_was(tmp_path: Path) -> None:
+    def trainer(bias: float) -> Trainer:
+        stage = ToyStage()
+        torch.nn.init.constant_(stage.model.requires_grad_(False).out.bias, bias)
+        stage.model.blocks.requires_grad_(True)
+        return Trainer(stage, LoopConfig(steps=3), tmp_path, torch.device("cpu"))
+
+    trainer(1.0).run(0, lambda *_: None, Silent(), lambda: False)
+    trainer(1.0).resume()
+    with pytest.raises(TrainingError, match="gone on since"):
+        trainer(2.0).resume()
+
+
 def test_a_full_disk_leaves_the_checkpoint(tmp_path: Path) -> None:
     """The system itself refuses to write on, in the middle of the file."""
     run(tmp_path, stop_at=5)

@@ -103,10 +103,9 @@ def _vae(job: Run) -> None:
     from talkingmachines.vae.pixels import to_unit
     from talkingmachines.weights import save_weights
 
-    batches = _squares(job, job.seed)
     torch.manual_seed(job.seed)
-    model = CausalVAE(vae_config(job))
-    recipe = AutoencoderRecipe()
+    model, recipe = CausalVAE(vae_config(job)), AutoencoderRecipe()
+    batches = _squares(job, job.seed)
     stage = AutoencoderStage(model, recipe, batches)
     if not job.resume:
         shown = first_batches(batches, math.ceil(_PCA_CLIPS * job.cuts / job.batch), job)
@@ -129,10 +128,10 @@ def _encoder(job: Run) -> None:
     from talkingmachines.vae.model import CausalVAE
     from talkingmachines.weights import save_weights
 
-    batches = _squares(job, job.seed + 3)
     torch.manual_seed(job.seed)
     model, recipe = CausalVAE(vae_config(job)), AutoencoderRecipe()
     before = trained(job, "vae", model)
+    batches = _squares(job, job.seed + 3)
     coder, taken = run_stage(EncoderStage(model, recipe, batches), job, learning_rate=1.5e-3, muon=False)
     save_weights(job.weights, "vae", coder, before | {"correction": job.metadata(recipe=asdict(recipe), **taken)})
 

@@ -58,18 +58,18 @@ def fit_image(pixels: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     """
     height, width = (size, size) if isinstance(size, int) else size
     scale = min(pixels.shape[0] / height, pixels.shape[1] / width)
-    rows, columns = round(height * scale), round(width * scale)
+    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
     top, left = (pixels.shape[0] - rows) // 2, (pixels.shape[1] - columns) // 2
     part = Image.fromarray(np.ascontiguousarray(pixels[top : top + rows, left : left + columns]))
     return np.asarray(part.resize((width, height), Image.Resampling.LANCZOS)).copy()
 
 
 def at_most(pixels: np.ndarray, side: int) -> np.ndarray:
-    """A picture uint8 [H, W, 3] made smaller, if it is longer or wider than `side`."""
-    scale = side / max(pixels.shape[:2])
+    """A picture uint8 [H, W, 3] made smaller, if both its sides are longer than `side`."""
+    scale = side / min(pixels.shape[:2])
     if scale >= 1:
         return pixels
-    height, width = (max(1, round(scale * length)) for length in pixels.shape[:2])
+    height, width = (round(scale * length) for length in pixels.shape[:2])
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)).copy()
 
 
@@ -103,13 +103,19 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     if image.mode == "F":
         raise MediaError(f"{path}: has floating-point pixels, whose range is not known; save it as an 8-bit PNG")
     if image.mode.startswith("I"):  # 16-bit grey, in 16 or 32 bits of memory
-        grey = np.asarray(image) // 257
-        return Image.fromarray(grey.clip(0, 255, out=grey).astype(np.uint8)).convert("RGB")
+        values = np.asarray(image)
+        grey = Image.fromarray((values // 257).clip(0, 255).astype(np.uint8)).convert("RGB")
+        clear = image.info.get("transparency")  # one value, where there is any
+        return grey if clear is None else _over_background(grey, Image.fromarray(values != clear).convert("L"))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        below = Image.new("RGBA", image.size, (*BACKGROUND, 255))
-        return Image.alpha_composite(below, image).convert("RGB")
+        colours = image.convert("RGB")
+        return _over_background(_by_profile(colours) or colours, image.getchannel("A"))
     return _by_profile(image) or image.convert("RGB")
+
+
+def _over_background(image: Image.Image, opacity: Image.Image) -> Image.Image:
+    return Image.composite(image, Image.new("RGB", image.size, BACKGROUND), opacity)
 
 
 def _by_profile(image: Image.Image) -> Image.Image | None:

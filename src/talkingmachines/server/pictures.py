@@ -21,7 +21,7 @@ from talkingmachines.media.image import at_most, read_image
 
 MAX_BYTES = 10_000_000
 MAX_SIDE = 2048
-"""Pixels; of a larger picture a smaller copy is looked at."""
+"""Pixels of the shorter side; of a larger picture a smaller copy is looked at."""
 
 KEPT = 32
 """Pictures of users that are kept in memory at the same time; of more, the one used longest ago is forgotten."""
@@ -60,8 +60,12 @@ class Pictures:
         self._lock = threading.Lock()
 
     def add(self, data: bytes, for_good: bool = False) -> str:
-        """The name of the picture from now on. Blocks while it is decoded. Raises MediaError for what is none."""
-        if len(data) > MAX_BYTES:
+        """The name of the picture from now on. Blocks while it is decoded. Raises MediaError for what is none, or too
+        large.
+
+        for_good: of the server itself: never forgotten, and as large as it likes.
+        """
+        if len(data) > MAX_BYTES and not for_good:
             raise MediaError(f"the picture is larger than {MAX_BYTES // 1_000_000} MB; give a smaller copy")
         if not data:
             raise MediaError("the picture is empty (0 bytes); choose another file")

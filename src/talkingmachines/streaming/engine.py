@@ -29,6 +29,7 @@ from talkingmachines.dit.few_steps import FewStepDiT
 from talkingmachines.dit.layers import compute_dtype
 from talkingmachines.dit.model import DiT
 from talkingmachines.flow.chunk import ChunkConfig, ChunkModel, denoise_chunk
+from talkingmachines.malloc import LARGE
 from talkingmachines.media.face import Box
 from talkingmachines.media.image import fit_image
 from talkingmachines.precision import autocast, fast_dtype, sent
@@ -115,6 +116,8 @@ class Engine:
         )
         student.use_attention(self.attention)
         self._keeps_detail = keeps_detail
+        kept = LARGE // (3 * torch.float32.itemsize * self.height * self.width)
+        self._at_once = FRAMES_PER_LATENT * chunk.frames if enlarge == 1 else max(1, min(FRAMES_PER_LATENT, kept))
         self._replay = compile and device.type == "cuda"
         if compile:
             compile_model(self._model)
@@ -285,8 +288,7 @@ class Engine:
         call.decoder = after
         if call.detail is None:
             return [video]
-        parts = video.split(FRAMES_PER_LATENT, 2) if self._made != self.size else [video]
-        return [call.detail.put_back(part) for part in parts]
+        return [call.detail.put_back(part) for part in video.split(self._at_once, 2)]
 
 
 def _joined_contexts(contexts: list[PreparedContext]) -> PreparedContext:

@@ -94,14 +94,21 @@ class Trainer:
         save_state(self.run_dir, state)
 
     def resume(self) -> None:
-        """Load the last checkpoint. Raises TrainingError when it is missing, damaged or of another stage."""
+        """Load the last checkpoint. Raises TrainingError when it is missing, damaged or of another stage, or when what
+        this one does not train has become another since."""
         state = load_state(self.run_dir)
         if state["stage"] != self.stage.name:
             raise TrainingError(f"{self.run_dir} holds a run of {state['stage']!r}, not of {self.stage.name!r}")
+        fixed = {name: p.detach().cpu().clone() for name, p in self.model.named_parameters() if not p.requires_grad}
         try:
             self.model.load_state_dict(state["model"])
         except RuntimeError as error:
             raise TrainingError(f"{self.run_dir} holds a model of another shape; use the same preset") from error
+        if not all(torch.equal(value, state["model"][name]) for name, value in fixed.items()):
+            raise TrainingError(
+                f"{self.run_dir} was trained on weights of an earlier stage that have gone on since: remove it, and "
+                "begin this stage anew"
+            )
         self.ema.model.load_state_dict(state["ema"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
