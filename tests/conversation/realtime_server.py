@@ -17,15 +17,17 @@ RATE = 24_000
 
 @dataclass
 class Behaviour:
-    """delay: seconds before each event; split: whether messages come in fragments of a few bytes; cut_after: pieces of
-    sound after which the connection is cut; hang_after: those after which nothing more comes; politely: closes by the
-    book instead; error: sent instead of an answer.
+    """delay: seconds before each event; split: whether messages come in fragments of a few bytes; cut_after: pieces
+    of sound after which the connection is cut; hang_after: those after which nothing more comes; garbled_after:
+    those after which one comes without its sound; politely: closes by the book instead; error: sent instead of an
+    answer.
     """
 
     delay: float = 0.0
     split: bool = False
     cut_after: int | None = None
     hang_after: int | None = None
+    garbled_after: int | None = None
     politely: bool = False
     error: str | None = None
 
@@ -110,6 +112,8 @@ class RealtimeServer:
                 return
             if behaviour.hang_after == index:
                 return
+            if behaviour.garbled_after == index:
+                await self._send(socket, behaviour, "response.output_audio.delta", response_id=name)
             sound = base64.b64encode(piece.astype("<i2").tobytes()).decode()
             await self._send(socket, behaviour, "response.output_audio.delta", delta=sound, **place)
             await self._send(socket, behaviour, "response.output_audio_transcript.delta", delta=f"w{index} ", **place)

@@ -138,7 +138,9 @@ def test_the_users_sound_reaches_the_model_and_interrupts_it() -> None:
     assert counts.interruptions == 1 and counts.turns == 1 and counts.turn_times[0] < 2
 
 
-@pytest.mark.parametrize("behaviour", [Behaviour(cut_after=3), Behaviour(cut_after=3, politely=True)])
+@pytest.mark.parametrize(
+    "behaviour", [Behaviour(cut_after=3), Behaviour(cut_after=3, politely=True), Behaviour(garbled_after=3)]
+)
 def test_a_connection_that_is_cut_is_made_again(behaviour: Behaviour) -> None:
     server, _, counts = with_server([behaviour], whole_answers(1.3))
     assert len(server.heard) == 2 and counts.end_reason == "the user has left"

@@ -17,6 +17,7 @@ from pipecat.frames.frames import (
     TTSStartedFrame,
     TTSStoppedFrame,
     TTSTextFrame,
+    VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
 
@@ -207,6 +208,19 @@ def test_the_time_of_a_turn_runs_from_the_end_of_the_users_speech() -> None:
     counts = CallCounts()
     run(play, counts=counts)
     assert counts.turns == 1 and 0.6 <= counts.turn_times[0] < 1.4
+
+
+def test_what_the_user_has_begun_to_say_is_not_answered_yet() -> None:
+    async def play(worker) -> None:
+        await worker.queue_frame(VADUserStoppedSpeakingFrame(stop_secs=0.2))
+        await worker.queue_frame(VADUserStartedSpeakingFrame())
+        await worker.queue_frame(said(speech(0.5)))
+        await worker.queue_frame(TTSStoppedFrame())
+        await asyncio.sleep(0.8)
+
+    counts = CallCounts()
+    run(play, counts=counts)
+    assert counts.turns == 0
 
 
 def test_the_event_loop_is_not_blocked() -> None:

@@ -301,6 +301,26 @@ def test_an_offer_that_is_answered_while_its_call_ends_begins_nothing():
         assert connection.closed and call.task is None and not app.state.calls.active
 
 
+def test_a_connection_that_comes_while_its_call_ends_by_itself_begins_nothing():
+    first, second, run = FakeConnection(), FakeConnection(), []
+
+    class Renews(FakeSignalling):
+        async def offer(self, offer, connected):
+            await connected(first)
+            await connected(second)
+            return {"pc_id": "pc-1"}
+
+    async def note(connection, call):
+        run.append(connection)
+        await asyncio.Event().wait()
+
+    with TestClient(app := fake_app(note, Renews), base_url="http://localhost") as client:
+        begin(client)
+        (call,) = app.state.calls.active.values()
+        wait_until(lambda: run)
+        assert run == [first] and call.connection is first and second.closed
+
+
 def test_a_report_that_comes_when_its_call_is_over_is_nobodys(client):
     path, _ = begin(client)
     calls = client.app.state.calls

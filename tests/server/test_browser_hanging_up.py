@@ -1,4 +1,5 @@
-"""Calls that end while the browser or the server is still asked for something, and the call after them."""
+"""Calls that end while the browser or the server is still asked for something, and the call after them; lines that come
+back by themselves, links that are mended, and captions that come in pieces."""
 
 import json
 import urllib.request
@@ -74,3 +75,40 @@ def test_a_new_call_is_not_muted(view):
     one.page.keyboard.down(" ")
     one.page.evaluate("dispatchEvent(new Event('blur'))")
     assert one.page.get_attribute("#mute", "aria-pressed") == "true"
+
+
+def test_a_line_that_comes_back_while_a_new_one_is_tried(view):
+    one, held = view(), []
+    one.call()
+    one.page.route("**/offer", lambda route: held.append(route))  # noqa: PLW0108  # playwright marks functions
+    one.page.evaluate("fake.pcs[0].become('disconnected')")
+    one.state("reconnecting")
+    while not held:
+        one.page.wait_for_timeout(50)
+    one.page.evaluate("fake.pcs[0].become('connected')")
+    held[0].abort()
+    one.state("listening")
+
+
+def test_the_whole_link_in_a_tab_that_had_half_of_it(view):
+    one = view().open("#token=ha")
+    one.state("ready")
+    with one.page.expect_event("load"):
+        one.open("#token=half-and-half")
+    one.state("ready")
+
+
+def test_captions_that_come_in_pieces_of_words(view):
+    one = view()
+    one.call()
+    for number, text in enumerate(["Hel", "lo", "!", " I am", " Nova."]):
+        one.page.evaluate("([text, segment_id]) => fake.say('bot-output', { text, segment_id })", [text, number])
+    assert one.page.text_content(".them .text").strip() == "Hello! I am Nova."
+    one.page.evaluate("fake.say('bot-llm-started')")
+    one.page.evaluate("fake.say('bot-output', { text: 'Yes.', segment_id: 9 })")
+    assert one.page.text_content(".them .text").strip() == "Yes."
+    for text, final in [("Who are", False), (" you", False), ("Who are you?", True), ("And", False)]:
+        one.page.evaluate("([text, final]) => fake.say('user-transcription', { text, final })", [text, final])
+        if text == " you":
+            assert one.page.text_content(".you .text") == "Who are you"
+    assert one.page.text_content(".you .text") == "And"

@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -43,6 +44,15 @@ def ask(link, path, body=None):
         return json.load(answer)
 
 
+def why_it_ended(link, call):
+    for _ in range(200):
+        try:
+            ask(link, f"api/calls/{call}/report", {})
+        except urllib.error.HTTPError as refused:
+            return json.load(refused)["detail"]
+    return None
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_stop_it_ends_calls_and_closes_recordings(tmp_path, how):
     command = [sys.executable, "-c", SERVER, str(Path(__file__).parent), str(tmp_path)]
@@ -53,6 +63,8 @@ def test_told_to_stop_it_ends_calls_and_closes_recordings(tmp_path, how):
         call = ask(link, "api/calls", {"character": "character:red-scarf"})["id"]
         ask(link, f"api/calls/{call}/offer", {"type": "offer", "sdp": "v=0"})
         ask(link, f"api/calls/{call}/recording", {"on": True})
+        server.send_signal(how)
+        assert why_it_ended(link, call) == "the server was stopped"
     finally:
         server.send_signal(how)
         _, log = server.communicate(timeout=60)

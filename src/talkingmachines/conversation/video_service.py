@@ -27,6 +27,7 @@ from pipecat.frames.frames import (
     TTSStoppedFrame,
     UserStartedSpeakingFrame,
     UserStoppedSpeakingFrame,
+    VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
@@ -130,7 +131,7 @@ class AvatarVideoService(FrameProcessor):
             self._user_stopped = frame.timestamp - frame.stop_secs
         elif isinstance(frame, UserStoppedSpeakingFrame):
             self._user_stopped = self._user_stopped or time.time()
-        elif isinstance(frame, UserStartedSpeakingFrame):
+        elif isinstance(frame, UserStartedSpeakingFrame | VADUserStartedSpeakingFrame):
             self._user_stopped = None
         await self.push_frame(frame, direction)
         if isinstance(frame, StartFrame) and not self._task:

@@ -148,6 +148,11 @@ class Calls:
             call.replaced, call.pc_id, call.heard_at = known, answer.get("pc_id"), time.monotonic()
             return answer
 
+    async def settled(self, call: Call) -> None:
+        """Waits while it is ending."""
+        if call.ending and call.task is not None:
+            await asyncio.wait({call.task}, timeout=ENDING)
+
     async def end(self, call: Call, reason: str) -> None:
         """Ends a call, and returns when nothing is left of it. Harmless when repeated."""
         call.reason = call.reason or reason
@@ -221,7 +226,7 @@ class Calls:
         return "the connection was lost" if silent > LOST else ""
 
     async def _start(self, call: Call, connection: Connection) -> None:
-        if call.ending:  # meanwhile
+        if call.ending or call.task is not None:  # it is over, or about to be: who comes back has the connection before
             await connection.disconnect()
             return
         call.connection, call.started_at = connection, time.monotonic()

@@ -90,6 +90,8 @@ def add_calls(app: FastAPI, calls: Calls, pictures: Pictures) -> None:
         body, call = await read_json(request), _call(calls, identity)
         if body.get("type") != "offer" or not isinstance(body.get("sdp"), str):
             raise Refused(400, 'this is no offer: it needs type "offer" and sdp')
+        await calls.settled(call)
+        call = _call(calls, identity)
         try:
             return await calls.offer(call, body)
         except Foreign as error:

@@ -1,5 +1,6 @@
 """Listening, until it is told to stop."""
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
@@ -13,7 +14,10 @@ from talkingmachines.media.files import reason
 from talkingmachines.server.config import ServerConfig
 
 GRACE = 5
-"""Seconds that requests have to end at shutdown; calls are ended after that, each with its recording."""
+"""Seconds that requests have to end at shutdown."""
+
+ASKED = 0.5
+"""Seconds in which pages whose calls were ended ask why."""
 
 
 def bind(config: ServerConfig) -> tuple[socket.socket, ServerConfig]:
@@ -44,17 +48,23 @@ def serve(app: FastAPI, listener: socket.socket, ready: Callable[[], None]) -> N
         ws="none",
     )
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again when everything has been closed
-        _Server(settings, ready).run(sockets=[listener])
+        _Server(app, settings, ready).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
-    """Says when it is ready."""
+    """Says when it is ready, and ends the calls of the application while pages can still be told."""
 
-    def __init__(self, settings: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, app: FastAPI, settings: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(settings)
-        self._ready = ready
+        self._calls, self._ready = app.state.calls, ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._calls.active:
+            await self._calls.close()
+            await asyncio.sleep(ASKED)
+        await super().shutdown(sockets)

@@ -1,9 +1,12 @@
 """A voice on this machine: voice activity and end of turn (Pipecat's own), recognition, language model, speech."""
 
+import itertools
 from typing import Any
 
+from openai import AsyncStream
+from openai.types.chat import ChatCompletionChunk
 from pipecat.frames.frames import Frame, TTSSpeakFrame
-from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_context import LLMContext, LLMContextMessage, LLMSpecificMessage
 from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair, LLMUserAggregatorParams
 from pipecat.services.llm_service import LLMService
 from pipecat.services.openai.llm import OpenAILLMService
@@ -23,6 +26,9 @@ from talkingmachines.conversation.voices.voice import Voice
 
 _KNOWN = "You are a helpful AI assistant named {name}. {character}"
 """A small model keeps to its name and to English when it is told who it is in the words that it was trained with."""
+
+REMEMBERED = 40
+"""Messages that a server is told, of all that was said: a long call would be more than it can read."""
 
 LONGEST = 120
 """Tokens of an answer from a server: a minute of talk is no conversation."""
@@ -63,5 +69,20 @@ def _language(options: CallOptions, context: LLMContext) -> tuple[str, LLMServic
         model=options.llm_model, system_instruction=persona.character, max_tokens=LONGEST, temperature=0.7
     )
     # Servers of one's own want no key, but the client insists on one.
-    service = OpenAILLMService(base_url=options.llm_url, api_key=options.key or "none", settings=settings)
+    service = ServedLanguage(base_url=options.llm_url, api_key=options.key or "none", settings=settings)
     return options.llm_model, service
+
+
+def _no_users(message: LLMContextMessage) -> bool:
+    return isinstance(message, LLMSpecificMessage) or message["role"] != "user"
+
+
+class ServedLanguage(OpenAILLMService):
+    """A language model on a server, which remembers the last REMEMBERED messages."""
+
+    async def get_chat_completions(self, context: LLMContext) -> AsyncStream[ChatCompletionChunk]:
+        messages = context.messages
+        if len(messages) > REMEMBERED:
+            # Some models refuse a conversation that a user does not begin.
+            context = LLMContext(list(itertools.dropwhile(_no_users, messages[-REMEMBERED:])))
+        return await super().get_chat_completions(context)

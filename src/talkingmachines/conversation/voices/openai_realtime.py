@@ -10,7 +10,6 @@ from pipecat.processors.aggregators.llm_response_universal import LLMContextAggr
 from pipecat.processors.frame_processor import FrameProcessorSetup
 from pipecat.services.openai.realtime import events
 from pipecat.services.openai.realtime.llm import OpenAIRealtimeLLMService
-from websockets.exceptions import ConnectionClosed
 
 from talkingmachines.conversation.options import CallOptions
 from talkingmachines.conversation.voices.voice import Voice
@@ -62,7 +61,7 @@ class RealtimeVoice(OpenAIRealtimeLLMService):
     async def _receive_task_handler(self) -> None:
         try:
             await super()._receive_task_handler()
-        except ConnectionClosed as error:
+        except Exception as error:  # cut, or an event that pipecat does not know how to read
             logger.warning("the connection to the voice service was cut: {}", error)
         self._lost()
 

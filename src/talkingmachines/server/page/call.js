@@ -168,10 +168,11 @@ function heard({ type, data }) {
     clearTimeout(heard.timer);
     if (to === "thinking") heard.timer = setTimeout(() => state() === "thinking" && show("listening"), THINKING);
   }
-  if (type === "user-started-speaking") captions.newAnswer();
+  // A voice service may not say when the user speaks.
+  if (type === "user-started-speaking" || type === "bot-llm-started") captions.newAnswer();
   else if (type === "bot-interrupted") captions.cut();
   else if (type === "bot-output") captions.character(name, data);
-  else if (type === "user-transcription" && data.text.trim()) captions.user(data.text.trim());
+  else if (type === "user-transcription" && data.text.trim()) captions.user(data.text, data.final);
 }
 
 const stop = (stream) => stream?.getTracks().forEach((track) => track.stop());
@@ -308,7 +309,8 @@ let held = false; // Space lets a muted user talk while it is held
 addEventListener("keydown", (event) => {
   if ($("own").open || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
   const key = event.key.toLowerCase();
-  if (key === " " && inCall() && pressed("mute") && event.target.tagName !== "BUTTON") {
+  const elsewhere = event.target.tagName === "BUTTON" && event.target !== $("mute");
+  if (key === " " && inCall() && pressed("mute") && !elsewhere) {
     event.preventDefault();
     held = true;
     mute(false);
@@ -316,7 +318,11 @@ addEventListener("keydown", (event) => {
     KEYS[key]?.();
   }
 });
-addEventListener("keyup", ({ key }) => key === " " && letGo());
+addEventListener("keyup", (event) => {
+  if (event.key !== " " || !held) return;
+  event.preventDefault(); // the button for it, if it has the focus, would be clicked
+  letGo();
+});
 addEventListener("blur", letGo); // the key's release goes to another window then
 function letGo() {
   if (!held) return;
@@ -361,4 +367,5 @@ function sentence(text) {
 }
 
 if (new URLSearchParams(location.search).has("debug")) panel();
+addEventListener("hashchange", () => inCall() || location.reload()); // the whole link, in a tab that had half of it
 load();

@@ -167,6 +167,8 @@ export class Line extends EventTarget {
       }
     }
     this.finding = false;
+    // The old one may have come back while a new one was tried, when nobody listened to it.
+    if (!this.over) this.changed(this.pc);
   }
 
   /** Reports what is received; the answer is what the server knows. */

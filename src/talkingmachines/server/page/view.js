@@ -55,6 +55,7 @@ export function toast(text, ms = 2600) {
 /** What both sides say. The character's text comes in segments, of which a part has been spoken already. */
 export const captions = {
   segments: new Map(),
+  heard: "",
   them: null,
   you: null,
 
@@ -69,13 +70,19 @@ export const captions = {
     waiting.className = "later";
     // What is still to be said is shown of the sentence at hand only.
     waiting.textContent = all.find((segment) => segment.later)?.later ?? "";
-    text.replaceChildren(all.map((segment) => segment.spoken).filter(Boolean).join(" "), " ", waiting);
+    const said = all.map((segment) => segment.spoken).filter(Boolean);
+    // Sentences come without the spaces between them, pieces of words with theirs.
+    const between = said.some((part) => part !== part.trim()) ? "" : " ";
+    text.replaceChildren(said.join(between), " ", waiting);
     this.fade("them");
   },
 
-  user(text) {
+  /** final: all that was said; until then pieces of it come, one after the other. */
+  user(text, final) {
+    this.heard = final ? text : this.heard + text;
     this.you = this.line(this.you, "you", "You");
-    this.you.querySelector(".text").textContent = text;
+    this.you.querySelector(".text").textContent = this.heard.trim();
+    if (final) this.heard = "";
     this.fade("you");
   },
 
@@ -91,6 +98,7 @@ export const captions = {
 
   clear() {
     this.segments.clear();
+    this.heard = "";
     $("captions").replaceChildren();
     this.them = this.you = null;
   },
