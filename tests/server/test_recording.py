@@ -140,6 +140,18 @@ def feed(client):
         call.recorder.character(np.zeros(SAMPLES_PER_FRAME, np.float32))
 
 
+def test_a_voice_that_was_held_up_is_in_time_again_after_a_pause():
+    mixer, piece = Mixer(("user",)), np.full(SAMPLES_PER_FRAME, 0.2, np.float32)
+    for index in range(100):
+        # Half a second of pieces comes at once, and nothing is said from 2 s to 3 s.
+        given = 1.0 if 0.5 <= index / 25 < 1.0 else index / 25
+        mixer.add("user", piece * (not 2 <= index / 25 < 3), given)
+    sound = mixer.take(4.0)
+    heard = np.flatnonzero(sound[:: SAMPLE_RATE // 100] > 0.1) / 100
+    assert heard[heard < 2.9].max() > 2.3, "it was late"
+    assert abs(heard[heard > 2.9].min() - 3.0) < 0.15
+
+
 def test_one_button_records():
     with TestClient(fake_app(), base_url="http://localhost") as client:
         path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"

@@ -10,8 +10,14 @@ GAP = 0.1
 """Seconds that a voice may come late and still go on where it stopped; after more there was a pause."""
 
 
+QUIET = 0.01
+"""Loudest sample of a piece in which nobody speaks."""
+
+
 class Mixer:
-    """Pieces of each voice follow one another without a gap, unless one comes later than GAP: that was silence.
+    """Pieces of each voice follow one another without a gap, unless one comes later than GAP: that was silence. Where
+    pieces had been held up and then came at once, the voice would be late from then on: it loses its pauses until it is
+    not.
 
     Holds what has been given and not yet taken. Times are seconds since the beginning.
     """
@@ -32,8 +38,11 @@ class Mixer:
         return goes_on if at - goes_on <= GAP else at
 
     def add(self, voice: str, samples: np.ndarray, at: float) -> None:
-        """float32 [n]. What would be heard before what was taken is left out."""
-        start = round(max(0.0, self.continues(voice, at)) * SAMPLE_RATE)
+        """float32 [n], given at `at`. What would be heard before what was taken is left out."""
+        heard = self.continues(voice, at)
+        if heard - at > GAP and np.abs(samples).max(initial=0.0) < QUIET:
+            return
+        start = round(max(0.0, heard) * SAMPLE_RATE)
         self._next[voice] = start + len(samples)
         late = min(max(0, self._taken - start), len(samples))
         first, samples = start + late - self._taken, samples[late:]
