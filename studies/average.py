@@ -32,6 +32,7 @@ def main() -> None:
     for ours, theirs in zip(mean.parameters(), other.parameters(), strict=True):
         ours.lerp_(theirs, 0.5)
     said = read_metadata(given.other, "student")
+    said.pop("evaluation", None)  # what was measured of it was not the mean
     save_weights(given.out, "student", mean, said | {"averaged_with": given.folder.name}, eight_bits=True)
 
 

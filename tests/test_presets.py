@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from talkingmachines.data.synthetic.gestures import GESTURE_FIELDS
-from talkingmachines.dit.model import DiT
+from talkingmachines.dit.model import MIN_SIGMA, DiT
 from talkingmachines.dit.weights import AUDIO_LAYERS, IMAGE_LAYERS, is_part_of
 from talkingmachines.errors import ConfigError
+from talkingmachines.flow.schedule import sampling_sigmas
 from talkingmachines.presets import PRESETS, pocket, preset, tiny, wan_1_3b, wan_14b
 from talkingmachines.vae.wan_config import WanVAEConfig
 
@@ -58,3 +59,12 @@ def test_names() -> None:
 def test_gestures_are_those_that_are_drawn(make) -> None:
     gestures = make().gestures
     assert gestures is not None and gestures.count == len(GESTURE_FIELDS)
+
+
+@pytest.mark.parametrize("make", [pocket, tiny])
+def test_a_sampler_ends_at_what_the_model_makes(make) -> None:  # type: ignore[no-untyped-def]
+    """The teacher's clips, and the student, take these steps."""
+    spec = make()
+    for steps, shift in ((spec.sampling.steps, spec.sampling.shift), (spec.sampling.steps, spec.chunk.shift)):
+        assert sampling_sigmas(steps, shift)[-2] >= MIN_SIGMA
+    assert spec.chunk.sigmas[-1] >= MIN_SIGMA

@@ -52,8 +52,8 @@ SILENT = (
 )
 """Weights that begin at zero, so that a fresh layer changes nothing."""
 
-MIN_SIGMA = 0.05
-"""Floor of the division that makes a velocity from x0."""
+MIN_SIGMA = 0.02
+"""Floor of the division that makes a velocity from x0. No step of a sampler is smaller, or it would not end at x0."""
 
 
 def sinusoidal_embedding(timestep_B: Tensor, width: int) -> Tensor:
