@@ -114,6 +114,7 @@ def test_voices_have_names() -> None:
         ({"llm_model": "llama"}, "needs the address of its server: --llm-url"),
         ({"llm_url": "http://localhost:1/v1"}, "Name it: --llm-model"),
         ({"llm_url": "localhost:1", "llm_model": "llama"}, "must begin with http:// or https://"),
+        ({"llm_url": "http://localhost:1/v1", "llm_model": "llama", "voice": "echo"}, "leave --llm-url out"),
     ],
 )
 def test_options_that_cannot_work(options: dict, message: str) -> None:

@@ -81,6 +81,9 @@ def test_a_port_that_is_taken_is_said_at_once():
         other.listen()
         with pytest.raises(ConfigError, match="--port"):
             bind(ServerConfig(port=other.getsockname()[1]))
+    first, taken = bind(ServerConfig(port=0))
+    with first, pytest.raises(ConfigError, match="--port"):
+        bind(ServerConfig(port=taken.port))
     with pytest.raises(ConfigError, match="--host"):
         bind(ServerConfig("192.0.2.250"))
 

@@ -4,7 +4,7 @@ import os
 import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
+from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -83,14 +83,17 @@ def _speed(preset: str) -> float | None:
     import numpy as np
 
     from talkingmachines.avatar import load
+    from talkingmachines.media import read_image
     from talkingmachines.types import SAMPLE_RATE
 
     try:
         avatar = load(preset)
     except TalkingMachinesError:
         return None
+    with as_file(files("talkingmachines") / "assets" / "demo.png") as path:
+        picture = read_image(path)
     started = time.perf_counter()
-    avatar.generate(np.full((*avatar.shape, 3), 128, np.uint8), np.zeros(SAMPLE_RATE, np.float32))
+    avatar.generate(picture, np.zeros(SAMPLE_RATE, np.float32))
     return round(1 / (time.perf_counter() - started), 2)
 
 

@@ -78,14 +78,14 @@ def evaluate(
     result: dict[str, Any] = {"preset": model.preset.name, **figures}
     if out is not None:
         _write(out / "eval.json", dumps(result, indent=2))
-    if stamp:
-        add_metadata(weights_folder(preset), "teacher" if teacher else "student", {"evaluation": figures})
-    if report is not None:
-        write_report(report, result, album.pictures)
     if json:
         print_json(result)
     else:
         _print_table(figures)
+    if stamp:
+        add_metadata(weights_folder(preset), "teacher" if teacher else "student", {"evaluation": figures})
+    if report is not None:
+        write_report(report, result, album.pictures)
 
 
 def _against_teacher(

@@ -12,7 +12,7 @@ class CallOptions:
     that speaks OpenAI's protocol, for the voice "local"; realtime_url: a server that speaks OpenAI's Realtime protocol,
     for the voice "openai-realtime"; seed: of the avatar; call_id: for logs and metrics, drawn when empty.
 
-    Raises ConfigError for a language model's server that is only half given.
+    Raises ConfigError for a language model's server that is only half given, or that the voice would not use.
     """
 
     persona: Persona = field(default_factory=load_persona)
@@ -31,3 +31,5 @@ class CallOptions:
             raise ConfigError(f"which of the language models at {self.llm_url}? Name it: --llm-model")
         if self.llm_url and not self.llm_url.startswith(("http://", "https://")):
             raise ConfigError(f"the language model's address must begin with http:// or https://, got {self.llm_url!r}")
+        if self.llm_url and self.voice != "local":
+            raise ConfigError(f"the voice {self.voice} thinks for itself: leave --llm-url out, or take --voice local")

@@ -27,6 +27,7 @@ def bind(config: ServerConfig) -> tuple[socket.socket, ServerConfig]:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((config.host, config.port))
+        listener.listen()  # until then another may have the same port
     except OSError as error:
         listener.close()
         raise ConfigError(
