@@ -38,7 +38,7 @@ from talkingmachines.weights import load_features, load_fit, load_weights, read_
 Progress = Callable[[int, int], None]
 
 LARGEST = 4
-"""Times that a video may be larger than what the models make, each way: so large, two cores make 20 frames a second."""
+"""Times that a video may be larger than what the models make, each way: so large, two cores make 26 frames a second."""
 
 log = logging.getLogger(__name__)
 
