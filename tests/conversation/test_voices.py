@@ -17,7 +17,6 @@ from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.audio.vad.vad_analyzer import VADState
 from pipecat.frames.frames import AggregatedTextFrame, LLMContextFrame, TTSAudioRawFrame, TTSSpeakFrame
 from pipecat.processors.aggregators.llm_context import LLMContext
-from pipecat.services.openai.llm import OpenAILLMService
 
 from talkingmachines.conversation.options import CallOptions
 from talkingmachines.conversation.persona import Persona, load_persona
@@ -25,7 +24,6 @@ from talkingmachines.conversation.voices import VOICES, build_voice, fallback, l
 from talkingmachines.conversation.voices.clauses import clauses
 from talkingmachines.conversation.voices.fallback import Candidate, first_that_works
 from talkingmachines.conversation.voices.language import REPLIERS, load_eliza
-from talkingmachines.conversation.voices.local import REMEMBERED, ServedLanguage
 from talkingmachines.conversation.voices.recognition import RECOGNISERS
 from talkingmachines.conversation.voices.services import LocalLanguage, LocalRecognition, LocalSpeech, PauseAnalyzer
 from talkingmachines.conversation.voices.speech import SPEAKERS, load_espeak
@@ -451,22 +449,3 @@ def _already_stopped() -> threading.Event:
     stopped = threading.Event()
     stopped.set()
     return stopped
-
-
-def test_a_server_is_told_the_end_of_a_long_conversation_from_a_question_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    told = []
-
-    async def note(service: object, context: LLMContext) -> None:
-        told.append(context.messages)
-
-    monkeypatch.setattr(OpenAILLMService, "get_chat_completions", note)
-    service = ServedLanguage(api_key="none", settings=OpenAILLMService.Settings(model="any"))
-    greeting = {"role": "assistant", "content": "Hello."}
-    turns = [{"role": role, "content": str(turn)} for turn in range(30) for role in ("user", "assistant")]
-    for messages in ([greeting, turns[0]], [greeting, *turns, {"role": "user", "content": "last"}]):
-        asyncio.run(service.get_chat_completions(LLMContext(messages)))
-    short, long = told
-    assert short == [greeting, turns[0]]
-    assert REMEMBERED - 2 < len(long) <= REMEMBERED and long[0]["role"] == "user" and long[-1]["content"] == "last"

@@ -65,9 +65,9 @@ def test_told_to_stop_it_ends_calls_and_closes_recordings(tmp_path, how):
         ask(link, f"api/calls/{call}/recording", {"on": True})
         server.send_signal(how)
         assert why_it_ended(link, call) == "the server was stopped"
-    finally:
-        server.send_signal(how)
         _, log = server.communicate(timeout=60)
+    finally:
+        server.kill()
     assert server.returncode in (0, -how)
     assert [path.suffixes for path in tmp_path.iterdir()] == [[".mp4"]]
     lines = [json.loads(line) for line in log.splitlines()]
