@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -135,6 +136,16 @@ def test_blocks_add_up_to_the_clip(avatar: Avatar) -> None:
     assert np.array_equal(np.concatenate(blocks), avatar.generate(picture(), speech(40_000)))
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """With which all sums are added up in the same order: two stages share what torch has, a session takes all."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(usual)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_session_makes_the_same_frames(avatar: Avatar) -> None:
     clip = avatar.generate(picture(), speech(30_000), seed=4)
     with avatar.session(picture(), seed=4) as session:
@@ -197,6 +208,18 @@ def test_what_a_preset_cannot_use_is_refused(avatar: Avatar, tmp_path: Path) -> 
         load(str(tmp_path), device="cpu", encoders="somewhere", prompt="a man talks")
     with pytest.raises(ConfigError, match="presets with Wan's autoencoder"):
         load(str(tmp_path), device="cpu", tiny_decoder="taew2_1.pth")
+
+
+def test_steps_of_ones_own(avatar: Avatar, tmp_path: Path) -> None:
+    for name in ("vae", "student"):
+        save_weights(tmp_path, name, getattr(avatar, name), {"preset": "tiny"})
+    save_features(tmp_path)
+    videos = [load(str(tmp_path), device="cpu", steps=steps).generate(picture(), speech(8_000)) for steps in (None, 2)]
+    assert np.array_equal(*videos)
+    once = load(str(tmp_path), device="cpu", steps=1)
+    assert once.preset.chunk.steps == 1 and not np.array_equal(once.generate(picture(), speech(8_000)), videos[0])
+    with pytest.raises(ConfigError, match="at least 1"):
+        load(str(tmp_path), device="cpu", steps=0)
 
 
 def test_load_errors(tmp_path: Path) -> None:

@@ -44,8 +44,8 @@ class ApartAvatar:
 
     name_or_path, options: as of avatar.load. begin: is called there before anything else, as to set up logging; a
     function of a module, perhaps partial. yields: whether the models leave a core to this process, and go behind it
-    where there is none: who waits for an answer waits for what hears, thinks and speaks. window: in chunks, see
-    ChunkConfig.
+    where there is none: who waits for an answer waits for what hears, thinks and speaks. window, steps: see
+    ChunkConfig. device: that of the models, such as cpu or cuda:1.
 
     Raises what avatar.load raises.
     """
@@ -77,8 +77,10 @@ class ApartAvatar:
         self.shape: tuple[int, int]
         self.chunk_frames: int
         self.window: int
+        self.steps: int
+        self.device: str
         try:
-            self.shape, self.chunk_frames, self.window = self._ask(
+            self.shape, self.chunk_frames, self.window, self.steps, self.device = self._ask(
                 self._host, "load", {"name_or_path": name_or_path, **options}, begin, yields
             )
         except BaseException:
@@ -210,7 +212,7 @@ class _Host:
 
     def load(
         self, options: dict[str, Any], begin: Callable[[], None] | None, yields: bool
-    ) -> tuple[tuple[int, int], int, int]:
+    ) -> tuple[tuple[int, int], int, int, int, str]:
         if begin:
             begin()
         import torch
@@ -220,7 +222,8 @@ class _Host:
         self._avatar = avatar.load(**options)
         if yields:
             torch.set_num_threads(max(1, torch.get_num_threads() - 1))
-        return self._avatar.shape, self._avatar.chunk_frames, self._avatar.preset.chunk.window
+        loaded, chunk = self._avatar, self._avatar.preset.chunk
+        return loaded.shape, loaded.chunk_frames, chunk.window, chunk.steps, str(loaded.device)
 
     def check_box(self, box: Box) -> None:
         self._avatar.preset.check_box(box)

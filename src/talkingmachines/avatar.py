@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -210,6 +211,7 @@ def load(
     prompt: str | None = None,
     shape: tuple[int, int] | None = None,
     tiny_decoder: str | Path | None = None,
+    steps: int | None = None,
     fp8: bool = False,
     compile: bool = False,
 ) -> Avatar:
@@ -220,8 +222,8 @@ def load(
     For the large presets: encoders, a folder or a name on the hub with `text_encoder`, `tokenizer` and `image_encoder`
     (`encoders` in the folder of weights unless given); speech_encoder, one with wav2vec2 (`speech_encoder` there);
     prompt, what every call is told, a usual one unless given; tiny_decoder, a file of `taew2_1`, which is faster than
-    Wan's own decoder and less exact. For any: shape, height and width of the video in pixels; fp8, linear layers in
-    eight bits.
+    Wan's own decoder and less exact. For any: shape, height and width of the video in pixels; steps, of denoising a
+    chunk, the preset's unless given; fp8, linear layers in eight bits.
 
     Raises ConfigError for an unknown name and for settings that cannot work here, CheckpointError for weights that are
     missing, damaged or foreign, MissingPackageError.
@@ -230,7 +232,7 @@ def load(
         raise ConfigError(f"dtype is torch.bfloat16 or torch.float32, or left out, got {dtype!r}")
     folder, place = weights_folder(name_or_path), choose_device(device)
     vae_place, dtype = beside(place, vae_device, dtype)
-    spec = read_preset(folder, "student")
+    spec = in_steps(read_preset(folder, "student"), steps)
     made = made_shape(spec, shape or (spec.size, spec.size))
     _check_told(spec, encoders=encoders, speech_encoder=speech_encoder, prompt=prompt)
     if fp8:
@@ -268,6 +270,11 @@ def load(
         vae_device=vae_place,
         compile=compile,
     )
+
+
+def in_steps(spec: Preset, steps: int | None) -> Preset:
+    """The preset with chunks of so many denoising steps, its own number unless given. Raises ConfigError."""
+    return spec if steps is None else replace(spec, chunk=replace(spec.chunk, steps=steps))
 
 
 def beside(

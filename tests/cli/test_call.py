@@ -34,10 +34,12 @@ def _served(monkeypatch):
         begin()
         shape, spec = options["shape"] or (64, 64), replace(pocket(), finds_face=options["name_or_path"] == "weights")
         parts = {"chunk_frames": 12, "window": 4, "check_box": spec.check_box, "needed": nullcontext, "fit": None}
-        return SimpleNamespace(shape=shape, **parts)
+        parts |= {"device": options["device"].replace("auto", "cpu"), "steps": options["steps"] or 2}
+        return SimpleNamespace(shape=shape, close=lambda: None, **parts)
 
     monkeypatch.setattr(serve_module, "serve", serve)
     monkeypatch.setattr("talkingmachines.apart.ApartAvatar", load)
+    monkeypatch.setattr("talkingmachines.server.capacity.calls_that_fit", lambda *_: (1, 0.5))
     monkeypatch.setattr(call_module, "_prepare", lambda options: None)
     for name in ("OPENAI_API_KEY", "GOOGLE_API_KEY", call_module.ICE_SERVERS):
         monkeypatch.delenv(name, raising=False)
@@ -67,6 +69,24 @@ def test_as_many_calls_as_fit(capsys, served, monkeypatch):
     assert "3 calls at the same time" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize(
+    ("options", "steps", "calls"),
+    [
+        ([], 1, 1),
+        (["--max-calls", "2"], 1, 2),
+        (["--steps", "2"], 2, 1),
+        (["--steps", "3", "--max-calls", "2"], 3, 2),
+        (["--device", "cuda"], None, 1),
+        (["--device", "cuda", "--max-calls", "2"], None, 2),
+    ],
+)
+def test_a_processor_that_is_too_slow_makes_chunks_in_one_step(capsys, served, monkeypatch, options, steps, calls):
+    monkeypatch.setattr("talkingmachines.server.capacity.calls_that_fit", lambda avatar, *_: (1, 0.4 * avatar.steps))
+    assert main(["call", "--port", "0", "--voice", "echo", *options]) == 0
+    assert served["loaded"]["steps"] == steps and served["app"].state.calls.max_calls == calls
+    assert ("1 step of denoising" in " ".join(capsys.readouterr().err.split())) == (steps == 1)
+
+
 def test_a_log_of_json_lines_has_nothing_else(capsys, served, monkeypatch):
     monkeypatch.setattr("talkingmachines.server.capacity.calls_that_fit", lambda *_: (1, 1.2))
     assert main(["call", "--port", "0", "--voice", "echo", "--log-json"]) == 0
@@ -91,7 +111,7 @@ def test_every_option_reaches_the_avatar_and_its_calls(served, monkeypatch):
     )
     options = ["--preset", "weights", "--size", "448x576", "--encoders", "a/b", "--speech-encoder", "c", "--fp8"]
     options += ["--prompt", "a man talks", "--tiny-decoder", "taew2_1.pth", "--compile", "--device", "cuda:1"]
-    options += ["--vae-device", "cuda:2"]
+    options += ["--vae-device", "cuda:2", "--steps", "4"]
     assert main(["call", "--port", "0", "--max-calls", "1", "--face-box", "0,0.25,0.5,1", *options]) == 0
     loaded = {
         "name_or_path": "weights",
@@ -104,6 +124,7 @@ def test_every_option_reaches_the_avatar_and_its_calls(served, monkeypatch):
         "prompt": "a man talks",
         "tiny_decoder": "taew2_1.pth",
         "vae_device": "cuda:2",
+        "steps": 4,
         "fp8": True,
         "compile": True,
     }

@@ -87,7 +87,8 @@ def test_a_clip_with_sound(tmp_path, inputs, fake, capsys):
     out = tmp_path / "clip.mp4"
     assert main(arguments(inputs, out, "--seed", "7")) == 0
     assert fake.asked == [((40, 50, 3), 16_000, 7, {"face_box": None})]
-    plain = dict.fromkeys(("dtype", "shape", "encoders", "speech_encoder", "prompt", "tiny_decoder", "vae_device"))
+    left_out = ("dtype", "shape", "encoders", "speech_encoder", "prompt", "tiny_decoder", "vae_device", "steps")
+    plain = dict.fromkeys(left_out)
     assert fake.loaded == [("pocket", {"device": "auto", "fp8": False, "compile": False, **plain})]
     assert capsys.readouterr().out.startswith(f"{out}: 1.0 s of video in ")
     with av.open(str(out)) as container:
@@ -116,9 +117,9 @@ def test_the_teacher_is_asked_by_name(tmp_path, inputs, fake_teacher, capsys):
     assert '"model": "teacher"' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("setting", [("--steps", "3"), ("--guidance", "2")])
-def test_settings_of_the_teacher_alone(tmp_path, inputs, no_load, capsys, setting):
-    fails(arguments(inputs, tmp_path / "clip.mp4", *setting), capsys, "--teacher")
+def test_a_setting_of_the_teacher_alone(tmp_path, inputs, no_load, capsys):
+    words = "--guidance is a setting of the teacher; add --teacher"
+    fails(arguments(inputs, tmp_path / "clip.mp4", "--steps", "3", "--guidance", "2"), capsys, words)
 
 
 def test_both_models_from_a_folder_of_weights(tmp_path, inputs, capsys):
@@ -126,7 +127,7 @@ def test_both_models_from_a_folder_of_weights(tmp_path, inputs, capsys):
     for name, model in (("vae", CausalVAE(spec.vae)), ("student", DiT(spec.dit)), ("teacher", DiT(spec.dit))):
         save_weights(weights, name, model, {"preset": "tiny"})
     save_features(weights)
-    for more in ([], ["--teacher", "--steps", "1"]):
+    for more in ([], ["--steps", "1"], ["--teacher", "--steps", "1"]):
         assert main(arguments(inputs, tmp_path / "clip.mp4", "--preset", str(weights), "--json", *more)) == 0
         result = json.loads(capsys.readouterr().out)
         assert (result["frames"], result["size"]) == (25, "64x64")
@@ -135,7 +136,7 @@ def test_both_models_from_a_folder_of_weights(tmp_path, inputs, capsys):
 def test_every_option_reaches_the_avatar(tmp_path, inputs, fake):
     options = ["--preset", "weights", "--size", "96x64", "--encoders", "a/b", "--speech-encoder", "c", "--fp8"]
     options += ["--prompt", "a man talks", "--tiny-decoder", "taew2_1.pth", "--compile", "--face-box", "0,0.25,0.5,1"]
-    options += ["--vae-device", "cuda:1"]
+    options += ["--vae-device", "cuda:1", "--steps", "4"]
     assert main(arguments(inputs, tmp_path / "clip.mp4", *options)) == 0
     assert fake.loaded == [
         (
@@ -149,6 +150,7 @@ def test_every_option_reaches_the_avatar(tmp_path, inputs, fake):
                 "prompt": "a man talks",
                 "tiny_decoder": "taew2_1.pth",
                 "vae_device": "cuda:1",
+                "steps": 4,
                 "fp8": True,
                 "compile": True,
             },
@@ -186,7 +188,7 @@ def test_another_shape_and_where_the_face_is(tmp_path, inputs, capsys):
         (["--face-box", "10,10,90,90"], "0 <= x0 < x1 <= 1"),
         (["--face-box", "-0.1,0,1,1"], "0 <= x0 < x1 <= 1"),
         (["--face-box", "0,0,nan,1"], "0 <= x0 < x1 <= 1"),
-        (["--teacher", "--size", "64x64", "--fp8"], "the teacher has no --size, --fp8"),
+        (["--teacher", "--size", "64x64", "--steps", "3", "--fp8"], "the teacher has no --size, --fp8"),
     ],
 )
 def test_options_that_cannot_work(tmp_path, inputs, no_load, capsys, options, words):

@@ -5,11 +5,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from talkingmachines.dit.layers import FeedForward, RMSNorm
+from talkingmachines.dit import layers
+from talkingmachines.dit.layers import FeedForward, RMSNorm, TanhGELU
 
 
+@pytest.mark.parametrize("slow_tanh", sorted({layers._SLOW_TANH, True}))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
-def test_feed_forward_is_the_same_without_gradients(dtype: torch.dtype) -> None:
+def test_feed_forward_is_the_same_without_gradients(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, slow_tanh: bool
+) -> None:
+    monkeypatch.setattr(layers, "_SLOW_TANH", slow_tanh)
     torch.manual_seed(0)
     layer, x = FeedForward(24, 48).to(dtype), torch.randn(2, 5, 24).to(dtype)
     wanted = nn.Sequential.forward(layer, x)
@@ -18,6 +23,15 @@ def test_feed_forward_is_the_same_without_gradients(dtype: torch.dtype) -> None:
     assert layer(x).requires_grad and torch.equal(layer(x), wanted)
     assert made.dtype == dtype
     assert (made - wanted).norm() / wanted.norm() < {torch.float32: 1e-6, torch.bfloat16: 1e-2}.get(dtype, 1e-12)
+
+
+@torch.no_grad()
+def test_gelu_by_the_sigmoid_is_that_by_tanh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "_SLOW_TANH", True)
+    x = torch.linspace(-20, 20, 4001)
+    made = TanhGELU()(x)
+    assert torch.equal(x, torch.linspace(-20, 20, 4001))
+    torch.testing.assert_close(made, F.gelu(x.double(), approximate="tanh").float(), atol=2e-6, rtol=0)
 
 
 @torch.no_grad()

@@ -31,6 +31,10 @@ SizeOption = Annotated[
     str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Of the video, in pixels; the preset's unless given.")
 ]
 
+StepsOption = Annotated[
+    int | None, typer.Option(min=1, max=1000, help="Of denoising: more are slower; the preset's unless given.")
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class AvatarOptions:
@@ -55,6 +59,7 @@ class AvatarOptions:
     vae_device: Annotated[
         str | None, typer.Option(help="cuda:1, ...: where to decode; beside the transformer unless given.")
     ] = None
+    steps: StepsOption = None
     fp8: Annotated[bool, typer.Option("--fp8", help="Linear layers in eight bits, on GPUs that can.")] = False
     compile: Annotated[bool, typer.Option("--compile", help="Fuse the models first: minutes, then faster.")] = False
 
@@ -100,6 +105,7 @@ class AvatarOptions:
             "prompt": self.prompt,
             "tiny_decoder": self.tiny_decoder,
             "vae_device": self.vae_device,
+            "steps": self.steps,
             "fp8": self.fp8,
             "compile": self.compile,
         }

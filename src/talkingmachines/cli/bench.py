@@ -66,6 +66,7 @@ def bench(
                 shape=options.shape,
                 tiny_decoder=options.tiny_decoder is not None,
                 vae_device=options.vae_device,
+                steps=options.steps,
                 fp8=options.fp8,
                 compile=options.compile,
             )

@@ -15,7 +15,8 @@ import typer
 from rich.console import Console
 
 from talkingmachines.cli.avatar_options import AvatarOptions, FaceBoxOption, read_face_box, takes_avatar_options
-from talkingmachines.cli.console import make_folder, measured_calls
+from talkingmachines.cli.console import make_folder
+from talkingmachines.cli.live_avatar import live_avatar
 from talkingmachines.errors import ConfigError, MediaError, MissingPackageError
 from talkingmachines.media.files import reason
 
@@ -86,12 +87,10 @@ def call(
         from talkingmachines.server.live import live_call
         from talkingmachines.server.webrtc import WebRTCSignalling
     with listener, Console(stderr=True).status(f"loading {options.preset}") as status:
-        avatar = options.load_apart(device, partial(set_up_logging, log_json))
+        avatar, fit = live_avatar(options, device, partial(set_up_logging, log_json), max_calls, status)
+        config = replace(config, max_calls=fit)
         if box is not None:
             avatar.check_box(box)
-        if max_calls is None:
-            status.update("measuring how many calls fit")
-            config = replace(config, max_calls=measured_calls(avatar))
         status.update(f"getting the voice {voice.value} ready")
         _prepare(talk)
         app = build_app(

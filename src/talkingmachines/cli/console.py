@@ -24,10 +24,7 @@ from talkingmachines.errors import MediaError
 from talkingmachines.media.files import reason
 
 if TYPE_CHECKING:
-    from talkingmachines.apart import ApartAvatar
     from talkingmachines.training.loop import Report
-
-log = logging.getLogger(__name__)
 
 
 def print_json(result: dict[str, object]) -> None:
@@ -123,17 +120,3 @@ def make_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise MediaError(f"{folder}: the folder cannot be {doing} ({reason(error)}); choose another") from error
-
-
-def measured_calls(avatar: "ApartAvatar") -> int:
-    """As many calls as this machine makes in real time; says so in the log."""
-    from talkingmachines.server.capacity import calls_that_fit
-    from talkingmachines.server.pictures import LOOKS, bundled_picture
-
-    count, share = calls_that_fit(avatar, bundled_picture(LOOKS[0]), avatar.window + 2)
-    words = f"a call takes {share:.0%} of real time here: {count} call{'s' * (count > 1)} at the same time"
-    if share > 1:
-        log.warning("%s, which will stutter", words)
-    else:
-        log.info("%s", words)
-    return count

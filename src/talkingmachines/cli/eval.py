@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from talkingmachines import __version__
+from talkingmachines.cli.avatar_options import StepsOption
 from talkingmachines.cli.console import make_folder, print_json, progress_bar
 from talkingmachines.errors import ConfigError, MediaError
 from talkingmachines.media.files import reason, replacing
@@ -36,6 +37,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     clips: Annotated[int, typer.Option(min=1, help="Clips of speech; p, b and m want many.")] = 20,
     teacher: Annotated[bool, typer.Option("--teacher", help="Measure the teacher instead of the student.")] = False,
+    steps: StepsOption = None,
     minutes: Annotated[int, typer.Option(min=0, help="Measure a call of so many minutes, too.")] = 0,
     against_teacher: Annotated[
         bool, typer.Option("--against-teacher", help="Compare with the teacher at 30 steps, too.")
@@ -53,6 +55,8 @@ def evaluate(
     from talkingmachines.teacher import load_teacher
     from talkingmachines.weights import add_metadata, weights_folder
 
+    if steps and (teacher or stamp):
+        raise ConfigError("--steps are the student's, and not those of its weights' figures; leave out what is with it")
     if teacher and (minutes or against_teacher):
         raise ConfigError("a long run and a comparison are of the student; leave --teacher out")
     if out is not None:
@@ -64,7 +68,7 @@ def evaluate(
             raise ConfigError(f"{report}: this is a folder; --report wants a file, as in {report / 'report.html'}")
     reader = load_reader()
     with Console(stderr=True).status(f"loading {preset}"):
-        model: Any = load_teacher(preset, device=device) if teacher else load(preset, device=device)
+        model: Any = load_teacher(preset, device=device) if teacher else load(preset, device=device, steps=steps)
         rival = load_teacher(preset, device=device) if against_teacher else None
     speech, config = heldout_speech(bank), EvalConfig(speaking_clips=clips)
     look = None if out is None else _strips(out)

@@ -17,6 +17,7 @@ from talkingmachines.cli.avatar_options import (
     FaceBoxOption,
     PresetOption,
     SizeOption,
+    StepsOption,
     read_face_box,
     takes_avatar_options,
 )
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Same seed, same machine: the same video.")]
 TeacherOption = Annotated[bool, typer.Option("--teacher", help="Use the teacher, which is many times slower.")]
-StepsOption = Annotated[int | None, typer.Option(min=1, max=1000, help="The teacher's steps; more is slower, finer.")]
 GuidanceOption = Annotated[float | None, typer.Option(help="How strictly the teacher's lips follow the audio.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -46,12 +46,11 @@ def generate(
     face_box: FaceBoxOption = None,
     seed: SeedOption = 0,
     teacher: TeacherOption = False,
-    steps: StepsOption = None,
     guidance: GuidanceOption = None,
     json: JsonOption = False,
 ) -> None:
     """Make the character of a picture speak a recording."""
-    maker = Maker(options, teacher, steps, guidance, read_face_box(face_box))
+    maker = Maker(options, teacher, guidance, read_face_box(face_box))
     make_clip(image, audio, out, maker, seed=seed, as_json=json)
 
 
@@ -75,7 +74,7 @@ def demo(
         raise ConfigError("this installation lacks the demo's picture or recording; install talkingmachines again")
     make_folder(out.parent)
     with as_file(assets / "demo.png") as image, as_file(recordings / names[0]) as audio:
-        maker = Maker(AvatarOptions(preset=preset, size=size), teacher, steps, guidance)
+        maker = Maker(AvatarOptions(preset=preset, size=size, steps=steps), teacher, guidance)
         make_clip(image, audio, out, maker, seed=seed, as_json=json)
 
 
@@ -85,7 +84,7 @@ SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
 
 @dataclass(frozen=True)
 class Maker:
-    """What makes the clip. options: all but the preset are the student's alone; steps, guidance: the teacher's alone,
+    """What makes the clip. options: all but preset and steps are the student's alone; guidance: the teacher's alone,
     its preset's unless given. face_box: see Avatar.session.
 
     Raises ConfigError for settings that cannot work.
@@ -93,15 +92,15 @@ class Maker:
 
     options: AvatarOptions
     teacher: bool
-    steps: int | None
     guidance: float | None
     face_box: "Box | None" = None
 
     def __post_init__(self) -> None:
-        if self.teacher and self.options.given:
-            raise ConfigError(f"the teacher has no {', '.join(self.options.given)}; leave them out, or --teacher")
-        if not self.teacher and (self.steps is not None or self.guidance is not None):
-            raise ConfigError("--steps and --guidance are settings of the teacher; add --teacher, or leave them out")
+        foreign = [name for name in self.options.given if name != "--steps"]
+        if self.teacher and foreign:
+            raise ConfigError(f"the teacher has no {', '.join(foreign)}; leave them out, or --teacher")
+        if not self.teacher and self.guidance is not None:
+            raise ConfigError("--guidance is a setting of the teacher; add --teacher, or leave it out")
         if self.guidance is not None and not (math.isfinite(self.guidance) and self.guidance >= 0):
             raise ConfigError(f"--guidance must be a number of at least 0, got {self.guidance}")
 
@@ -111,7 +110,9 @@ class Maker:
             from talkingmachines.teacher import load_teacher
 
             teacher = load_teacher(self.options.preset, device="auto")
-            make = partial(teacher.stream_generate, steps=self.steps, guidance=self.guidance, face_box=self.face_box)
+            make = partial(
+                teacher.stream_generate, steps=self.options.steps, guidance=self.guidance, face_box=self.face_box
+            )
             return (teacher.size, teacher.size), make
         student = self.options.load()
         return student.shape, partial(student.stream_generate, face_box=self.face_box)

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from talkingmachines.cli.avatar_options import AvatarOptions, takes_avatar_options
-from talkingmachines.cli.console import measured_calls
+from talkingmachines.cli.live_avatar import live_avatar
 from talkingmachines.errors import ConfigError, MissingPackageError
 from talkingmachines.media.files import reason
 
@@ -50,11 +50,8 @@ def livekit(
         raise ConfigError(f"which LiveKit server? Set the environment variables {', '.join(missing)}")
     picture = read_image(image) if image else bundled_picture(LOOKS[0])
     with Console(stderr=True).status(f"loading {options.preset}") as status:
-        avatar = options.load_apart(device, partial(set_up_logging, log_json))
-        if max_calls is None:
-            status.update("measuring how many calls fit")
-            max_calls = measured_calls(avatar)
-    worker = AvatarWorker(avatar, picture, max_calls, name, host, port)
+        avatar, fit = live_avatar(options, device, partial(set_up_logging, log_json), max_calls, status)
+    worker = AvatarWorker(avatar, picture, fit, name, host, port)
     try:
         with avatar.needed():
             asyncio.run(worker.run())

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from talkingmachines.avatar import Avatar, beside, made_shape, narrowed, with_tiny_decoder
+from talkingmachines.avatar import Avatar, beside, in_steps, made_shape, narrowed, with_tiny_decoder
 from talkingmachines.dit.config import ImageConfig, TextConfig
 from talkingmachines.dit.fp8 import Float8Errors, check_fp8, quantise_fp8
 from talkingmachines.dit.weights import unfilled
@@ -31,6 +31,7 @@ def random_avatar(
     shape: tuple[int, int] | None = None,
     tiny_decoder: bool = False,
     vae_device: str | None = None,
+    steps: int | None = None,
     fp8: bool = False,
     compile: bool = False,
 ) -> tuple[Avatar, Float8Errors | None]:
@@ -39,7 +40,7 @@ def random_avatar(
     Raises ConfigError for what cannot work here, MissingPackageError if encoders are needed and transformers is not
     there.
     """
-    spec = preset(name)
+    spec = in_steps(preset(name), steps)
     made = made_shape(spec, shape or (spec.size, spec.size))
     vae_place, dtype = beside(device, vae_device, dtype)
     if fp8:
