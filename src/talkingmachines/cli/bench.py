@@ -96,7 +96,7 @@ def _print_table(result: dict[str, Any]) -> None:
     on_another = f" and {result['vae_device']}" if result["vae_device"] else ""
     one_by_one = sum(stages.values())
     rows = {
-        "preset": f"{result['preset']}, {result['size']}, {result['weights']} weights",
+        "preset": f"{result['preset']}, {result['size']}, {result['weights']} weights, steps {result['steps']}",
         "measured on": on.get("gpu") or f"{on['cpu']}, {on['cores']} cores, {on['threads']} threads",
         "computed in": f"{result['dtype']}{' and fp8' * result['fp8']} on {result['device']}{on_another}, "
         f"torch {on['torch']}{', compiled' * result['compiled']}, attention by {result['attention']}",

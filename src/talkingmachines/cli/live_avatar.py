@@ -14,25 +14,29 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+HALF = 0.5
+"""Of real time that the pictures of one call may take. With more, what hears, thinks and speaks beside them waits for a
+core, and so do pictures: where they took 0.6, one second of a call with eleven questions had 11 of its 25 frames."""
+
 
 def live_avatar(
     options: AvatarOptions, device: str, begin: Callable[[], None], max_calls: int | None, status: "Status"
 ) -> "tuple[ApartAvatar, int]":
     """The avatar, and how many calls to take at the same time: `max_calls`, or as many as fit this machine.
 
-    On a processor for which one call is too much, chunks are made in one step, unless the options say in how many: all
-    pictures, each a little worse. begin: see ApartAvatar. Raises as avatar.load.
+    On a processor that has more to do with one call than HALF, chunks are made in one step, unless the options say in
+    how many. begin: see ApartAvatar. Raises as avatar.load.
     """
-    from talkingmachines.server.capacity import SHARE
-
     avatar = options.load_apart(device, begin)
     on_processor = avatar.device == "cpu"
     if max_calls and not on_processor:
         return avatar, max_calls
     status.update("measuring how many calls fit")
     fit, share = _measured(avatar)
-    if on_processor and share > SHARE and avatar.steps > 1 and options.steps is None:
-        log.warning("too slow here: chunks are made in 1 step of denoising (--steps %d: in all)", avatar.steps)
+    if on_processor and share > HALF and avatar.steps > 1 and options.steps is None:
+        log.info(
+            "chunks are made in 1 step of denoising, which leaves time for the rest (--steps %d: all)", avatar.steps
+        )
         avatar.close()
         avatar = replace(options, steps=1).load_apart(device, begin)
         fit, share = _measured(avatar)

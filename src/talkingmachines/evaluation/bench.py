@@ -86,6 +86,7 @@ def bench(
     return {
         "preset": avatar.preset.name,
         "size": "{1}x{0}".format(*avatar.shape),
+        "steps": avatar.engine.chunk.steps,
         "dtype": str(avatar.engine.dtype).removeprefix("torch."),
         "attention": avatar.engine.attention.backend.name,
         "device": str(avatar.device),
