@@ -129,6 +129,16 @@ def test_silence_is_finite() -> None:
     assert in_pieces(encoder, silence, [9, 3]).isfinite().all()
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-4], ids=["digital", "-80 dBFS"])
+@pytest.mark.parametrize("before", [0, 24])
+def test_a_minute_of_silence_changes_nothing_of_how_loud_speech_is_heard(before: int, noise: float) -> None:
+    encoder, spoken = SpeechEncoder(model(), past_frames=0), speech(60)
+    silence = noise * torch.randn(1, 1500 * FRAME, generator=torch.Generator().manual_seed(0))
+    first, then = spoken.split([before * FRAME, (60 - before) * FRAME], 1)
+    made = in_pieces(encoder, torch.cat([first, silence, then], 1), [12] * 130)
+    assert torch.equal(made[:, before + 1500 :], in_pieces(encoder, spoken, [12] * 5)[:, before:])
+
+
 def test_a_stream_hears_nothing_later_and_a_bounded_past() -> None:
     encoder = SpeechEncoder(model(), past_frames=20)
     samples, later = speech(60), speech(60)

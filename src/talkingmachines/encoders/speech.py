@@ -33,6 +33,9 @@ _POWER = 10**-2.3
 In the package's recordings loudness as ITU-R BS.1770 has it is 0.2 to 0.6 dB less than their variance in dB.
 """
 
+_SILENCE = 1e-7
+"""Variance of a piece that says nothing of how loud a stream is: -70 LUFS, below which BS.1770 counts nothing."""
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -62,8 +65,8 @@ class Moments:
 
 @dataclass(frozen=True)
 class SpeechState:
-    """What a stream keeps: moments of the samples [] and of the first convolution [C], and the last columns, one a
-    frame, [1, past, columns' channels].
+    """What a stream keeps: moments of the samples [] and of the first convolution [C], of all pieces but silent ones,
+    and the last columns, one a frame, [1, past, columns' channels].
     """
 
     samples: Moments
@@ -109,9 +112,9 @@ class SpeechEncoder:
         """The next piece of a stream: [1, 640 * T] -> [1, T, N, D], after what made `state` (None: the start).
 
         Nothing after the piece is heard, and of what came before it the last `past_frames`. Loudness is that of the
-        stream so far.
+        stream so far, without earlier silence: a call listens more than it speaks.
         """
-        frames = _frames(samples)
+        frames, silent = _frames(samples), bool(samples.var(correction=0) < _SILENCE)
         samples = samples.to(self._model.device, torch.float32)
         opening = self._model.feature_extractor.conv_layers[0]
         made_CJ = opening.conv(samples[:, None])
@@ -122,6 +125,8 @@ class SpeechEncoder:
             columns = layer(columns)
         known = torch.cat([before.columns, _at_frame_rate(columns, frames)], 1)
         made = self._transform(known)[:, -frames:]
+        if silent:
+            heard, first = before.samples, before.first
         return made, SpeechState(heard, first, known[:, max(0, known.shape[1] - self._past) :].clone())
 
     def _empty(self) -> SpeechState:
