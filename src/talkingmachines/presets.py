@@ -147,7 +147,7 @@ def wan_14b() -> Preset:
 
 
 def wan_1_3b() -> Preset:
-    """The 1.3 B model in its image-to-video form, with the same audio layers: for consumer GPUs."""
+    """The 1.3 B model in its image-to-video form, with the same audio layers, to be trained: none are published."""
     return _wan("wan_1_3b", width=1536, ffn_width=8960, heads=12, layers=30)
 
 

@@ -54,6 +54,20 @@ def picture_model() -> Any:
     return transformers.CLIPVisionModel(config).eval()
 
 
+def test_parameters_of_the_full_size() -> None:
+    """docs/full-size.md computes memory and disk from these. The configs are those of umT5-xxl and CLIP ViT-H/14."""
+    umt5 = transformers.UMT5Config(
+        vocab_size=256_384, d_model=4096, d_ff=10_240, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu"
+    )
+    clip = transformers.CLIPVisionConfig(
+        hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=16, patch_size=14
+    )
+    with torch.device("meta"):
+        models = transformers.UMT5EncoderModel(umt5), transformers.CLIPVisionModel(clip)
+    # 4 bytes each: the total_size of the text encoder's index, in diffusers' folders of Wan2.1, is 22,723,641,344.
+    assert [sum(each.numel() for each in model.parameters()) for model in models] == [5_680_910_336, 630_766_080]
+
+
 def picture(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 
