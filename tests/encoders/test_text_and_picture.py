@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from talkingmachines.encoders import embeddings
 from talkingmachines.encoders.embeddings import Embeddings
+from talkingmachines.encoders.loading import for_a_moment
 from talkingmachines.encoders.picture import clip_pixels, embed_picture
 from talkingmachines.encoders.text import clean_prompt, embed_prompts, embed_tokens
 from talkingmachines.errors import CheckpointError, MissingPackageError
@@ -204,6 +205,14 @@ def test_a_model_is_freed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     Embeddings(folder, CPU).picture(picture())
     gc.collect()
     assert kept and kept[0]() is None
+
+
+def test_its_memory_is_given_back_while_the_caller_still_has_it(folder: Path) -> None:
+    """As `with ... as model` has, until its function returns: what is still in use cannot go back to the GPU."""
+    for name, part in (("UMT5EncoderModel", "text_encoder"), ("CLIPVisionModel", "image_encoder")):
+        with for_a_moment(name, folder, part, CPU, torch.float32) as model:
+            assert not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
+        assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
 
 
 def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
