@@ -19,8 +19,8 @@ _WHOLE = re.compile(r"(.+)\.(diff|diff_b|diff_m)")
 
 _CHANGED = {"diff": "weight", "diff_b": "bias", "diff_m": "modulation"}
 
-_FLAT = "lora_unet_"
-"""Begins names in which every dot has become an underscore."""
+_FLAT = re.compile("^lora_unet_+")
+"""Begins names in which every dot has become an underscore; Wan-Fun's and VideoX-Fun's have one underscore more."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def read_lora(path: Path, shapes: Mapping[str, Shape]) -> dict[str, Change]:
     either by 1. Raises CheckpointError for a file that is damaged, not a LoRA, or made for another model.
     """
     stored = stored_tensors(path)
-    flat = {_FLAT + name.replace(".", "_"): name for name in shapes}
+    flat = {"lora_unet_" + name.replace(".", "_"): name for name in shapes}
     downs: dict[str, Stored] = {}
     ups: dict[str, Stored] = {}
     alphas: dict[str, Stored] = {}
@@ -97,7 +97,7 @@ def read_lora(path: Path, shapes: Mapping[str, Shape]) -> dict[str, Change]:
 
 
 def _target(module: str, flat: Mapping[str, str], changed: str = "weight") -> str:
-    return flat.get(f"{module}_{changed}") or native_name(f"{module}.{changed}")
+    return flat.get(f"{_FLAT.sub('lora_unet_', module)}_{changed}") or native_name(f"{module}.{changed}")
 
 
 def _check_whole(path: Path, name: str, shape: Shape, shapes: Mapping[str, Shape]) -> None:
