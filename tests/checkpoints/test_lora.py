@@ -73,6 +73,7 @@ def test_differences_of_what_is_too_small_for_matrices(tmp_path: Path) -> None:
         "diff": "blocks.0.self_attn.norm_q.weight",
         "diff_b": "blocks.1.ffn.0.bias",
         "diff_m": "blocks.1.modulation",
+        "modulation.diff": "blocks.0.modulation",
     }
     differences = {name: torch.randn_like(weights[name]) for name in changed.values()}
     tensors = {f"diffusion_model.{name.rpartition('.')[0]}.{kind}": differences[name] for kind, name in changed.items()}

@@ -14,10 +14,11 @@ from talkingmachines.dit.weights import native_name
 from talkingmachines.errors import CheckpointError
 
 _KEY = re.compile(r"(.+)\.(?:(lora_A|lora_down)|(lora_B|lora_up))(?:\.default)?\.weight")
-_WHOLE = re.compile(r"(.+)\.(diff|diff_b|diff_m)")
+_WHOLE = re.compile(r"(.+?)\.(diff|diff_b|diff_m|modulation\.diff)")
 """Of what is too small for matrices of low rank: norms, biases, modulations. As ComfyUI and its kin store them."""
 
-_CHANGED = {"diff": "weight", "diff_b": "bias", "diff_m": "modulation"}
+_CHANGED = {"diff": "weight", "diff_b": "bias", "diff_m": "modulation", "modulation.diff": "modulation"}
+"""lightx2v's files have diff_m, which is renamed for ComfyUI."""
 
 _FLAT = re.compile("^lora_unet_+")
 """Begins names in which every dot has become an underscore; Wan-Fun's and VideoX-Fun's have one underscore more."""
