@@ -1,5 +1,7 @@
 """The numbers of the presets."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -38,6 +40,14 @@ def test_parameters_of_the_small_one() -> None:
     # Without its layers for sound and picture it is the text-to-video model, which has 1,418,996,800.
     assert found["all"] - found["audio"] - found["image"] - 20 * 4 * 1536 == 1_418_996_800
     assert found["all"] == 1_851_257_664
+
+
+@pytest.mark.parametrize("spec", [wan_14b(), wan_1_3b()], ids=lambda spec: spec.name)
+def test_few_steps_are_where_published_ones_are(spec) -> None:  # type: ignore[no-untyped-def]
+    """lightx2v's wan_i2v_distill_4step_cfg.json: steps 1000, 750, 500, 250 of 1000, shifted by 5."""
+    four = [5 * s / (1 + 4 * s) for s in (1, 0.75, 0.5, 0.25)]
+    torch.testing.assert_close(replace(spec.chunk, steps=4).sigmas, torch.tensor(four))
+    torch.testing.assert_close(spec.chunk.sigmas, torch.tensor(four[::2]))
 
 
 @pytest.mark.parametrize("spec", [wan_14b(), wan_1_3b()], ids=lambda spec: spec.name)

@@ -147,7 +147,7 @@ def wan_14b() -> Preset:
 
 
 def wan_1_3b() -> Preset:
-    """The 1.3 B model in its image-to-video form, with the same audio layers: for consumer GPUs."""
+    """The 1.3 B model in its image-to-video form, with the same audio layers, to be trained: none are published."""
     return _wan("wan_1_3b", width=1536, ffn_width=8960, heads=12, layers=30)
 
 
@@ -157,9 +157,12 @@ def _wan(name: str, width: int, ffn_width: int, heads: int, layers: int) -> Pres
     dit = DiTConfig(
         width, ffn_width, heads, layers, text=TextConfig(), image=ImageConfig(), audio=audio, reference="once"
     )
-    # 21 latent frames are the 81 video frames that Wan2.1 has learned; steps and shift are its own too.
-    sampling = SamplingConfig(steps=40, shift=5.0, guidance=4.0, window=21)
-    return Preset(name, 512, dit, WanVAEConfig(), sampling, ChunkConfig(frames=3, window=7), finds_face=True)
+    # 21 latent frames are the 81 video frames that Wan2.1 has learned. Steps, shift and guidance are those of
+    # MultiTalk and InfiniteTalk at 480p; Wan's own shift there is 3.
+    sampling = SamplingConfig(steps=40, shift=7.0, guidance=4.0, window=21)
+    # Published few steps are at this shift: lightx2v's four, configs/distill/wan_i2v_distill_4step_cfg.json.
+    chunk = ChunkConfig(frames=3, window=7, shift=5.0)
+    return Preset(name, 512, dit, WanVAEConfig(), sampling, chunk, finds_face=True)
 
 
 PRESETS: dict[str, Callable[[], Preset]] = {"pocket": pocket, "tiny": tiny, "wan_14b": wan_14b, "wan_1_3b": wan_1_3b}

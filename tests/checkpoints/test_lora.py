@@ -36,7 +36,8 @@ def file_of(folder: Path, spelling: str, pairs: dict[str, tuple[Tensor, Tensor]]
             name = diffusers_name(module)
             tensors |= {f"transformer.{name}.lora_A.weight": down, f"transformer.{name}.lora_B.weight": up}
         else:
-            dots = f"diffusion_model.{module}" if spelling == "dots" else "lora_unet_" + module.replace(".", "_")
+            flat = {"flat": "lora_unet_", "Wan-Fun": "lora_unet__"}
+            dots = f"diffusion_model.{module}" if spelling == "dots" else flat[spelling] + module.replace(".", "_")
             tensors |= {f"{dots}.lora_down.weight": down, f"{dots}.lora_up.weight": up}
             if alpha is not None:
                 tensors[f"{dots}.alpha"] = torch.tensor(alpha)
@@ -46,7 +47,8 @@ def file_of(folder: Path, spelling: str, pairs: dict[str, tuple[Tensor, Tensor]]
 
 
 @pytest.mark.parametrize(
-    ("spelling", "alpha"), [("peft", 6), ("peft", None), ("diffusers", None), ("dots", 1.5), ("flat", 12.0)]
+    ("spelling", "alpha"),
+    [("peft", 6), ("peft", None), ("diffusers", None), ("dots", 1.5), ("flat", 12.0), ("Wan-Fun", 12.0)],
 )
 def test_merged_in_float32(tmp_path: Path, spelling: str, alpha: float | None) -> None:
     weights = {name: tensor.bfloat16() for name, tensor in random_weights().items()}
@@ -71,6 +73,7 @@ def test_differences_of_what_is_too_small_for_matrices(tmp_path: Path) -> None:
         "diff": "blocks.0.self_attn.norm_q.weight",
         "diff_b": "blocks.1.ffn.0.bias",
         "diff_m": "blocks.1.modulation",
+        "modulation.diff": "blocks.0.modulation",
     }
     differences = {name: torch.randn_like(weights[name]) for name in changed.values()}
     tensors = {f"diffusion_model.{name.rpartition('.')[0]}.{kind}": differences[name] for kind, name in changed.items()}

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from talkingmachines.encoders import embeddings
 from talkingmachines.encoders.embeddings import Embeddings
+from talkingmachines.encoders.loading import for_a_moment
 from talkingmachines.encoders.picture import clip_pixels, embed_picture
 from talkingmachines.encoders.text import clean_prompt, embed_prompts, embed_tokens
 from talkingmachines.errors import CheckpointError, MissingPackageError
@@ -52,6 +53,20 @@ def picture_model() -> Any:
         hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, image_size=28, patch_size=14
     )
     return transformers.CLIPVisionModel(config).eval()
+
+
+def test_parameters_of_the_full_size() -> None:
+    """docs/full-size.md computes memory and disk from these. The configs are those of umT5-xxl and CLIP ViT-H/14."""
+    umt5 = transformers.UMT5Config(
+        vocab_size=256_384, d_model=4096, d_ff=10_240, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu"
+    )
+    clip = transformers.CLIPVisionConfig(
+        hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=16, patch_size=14
+    )
+    with torch.device("meta"):
+        models = transformers.UMT5EncoderModel(umt5), transformers.CLIPVisionModel(clip)
+    # 4 bytes each: the total_size of the text encoder's index, in diffusers' folders of Wan2.1, is 22,723,641,344.
+    assert [sum(each.numel() for each in model.parameters()) for model in models] == [5_680_910_336, 630_766_080]
 
 
 def picture(seed: int = 0) -> np.ndarray:
@@ -190,6 +205,14 @@ def test_a_model_is_freed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     Embeddings(folder, CPU).picture(picture())
     gc.collect()
     assert kept and kept[0]() is None
+
+
+def test_its_memory_is_given_back_while_the_caller_still_has_it(folder: Path) -> None:
+    """As `with ... as model` has, until its function returns: what is still in use cannot go back to the GPU."""
+    for name, part in (("UMT5EncoderModel", "text_encoder"), ("CLIPVisionModel", "image_encoder")):
+        with for_a_moment(name, folder, part, CPU, torch.float32) as model:
+            assert not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
+        assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
 
 
 def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

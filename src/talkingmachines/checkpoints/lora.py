@@ -14,13 +14,14 @@ from talkingmachines.dit.weights import native_name
 from talkingmachines.errors import CheckpointError
 
 _KEY = re.compile(r"(.+)\.(?:(lora_A|lora_down)|(lora_B|lora_up))(?:\.default)?\.weight")
-_WHOLE = re.compile(r"(.+)\.(diff|diff_b|diff_m)")
+_WHOLE = re.compile(r"(.+?)\.(diff|diff_b|diff_m|modulation\.diff)")
 """Of what is too small for matrices of low rank: norms, biases, modulations. As ComfyUI and its kin store them."""
 
-_CHANGED = {"diff": "weight", "diff_b": "bias", "diff_m": "modulation"}
+_CHANGED = {"diff": "weight", "diff_b": "bias", "diff_m": "modulation", "modulation.diff": "modulation"}
+"""lightx2v's files have diff_m, which is renamed for ComfyUI."""
 
-_FLAT = "lora_unet_"
-"""Begins names in which every dot has become an underscore."""
+_FLAT = re.compile("^lora_unet_+")
+"""Begins names in which every dot has become an underscore; Wan-Fun's and VideoX-Fun's have one underscore more."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def read_lora(path: Path, shapes: Mapping[str, Shape]) -> dict[str, Change]:
     either by 1. Raises CheckpointError for a file that is damaged, not a LoRA, or made for another model.
     """
     stored = stored_tensors(path)
-    flat = {_FLAT + name.replace(".", "_"): name for name in shapes}
+    flat = {"lora_unet_" + name.replace(".", "_"): name for name in shapes}
     downs: dict[str, Stored] = {}
     ups: dict[str, Stored] = {}
     alphas: dict[str, Stored] = {}
@@ -97,7 +98,7 @@ def read_lora(path: Path, shapes: Mapping[str, Shape]) -> dict[str, Change]:
 
 
 def _target(module: str, flat: Mapping[str, str], changed: str = "weight") -> str:
-    return flat.get(f"{module}_{changed}") or native_name(f"{module}.{changed}")
+    return flat.get(f"{_FLAT.sub('lora_unet_', module)}_{changed}") or native_name(f"{module}.{changed}")
 
 
 def _check_whole(path: Path, name: str, shape: Shape, shapes: Mapping[str, Shape]) -> None:

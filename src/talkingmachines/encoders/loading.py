@@ -58,7 +58,7 @@ def for_a_moment(
     try:
         yield model.to(device).eval().requires_grad_(False)
     finally:
-        del model
+        model.to("meta")  # the caller still has it
         gc.collect()
         if device.type == "cuda":
-            torch.cuda.empty_cache()
+            torch.cuda.empty_cache()  # does nothing while a call records CUDA graphs; the next one makes up for it

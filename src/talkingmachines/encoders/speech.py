@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from talkingmachines.encoders.loading import model_from_pretrained
+from talkingmachines.encoders.loading import from_pretrained, model_from_pretrained
 from talkingmachines.errors import CheckpointError
 from talkingmachines.types import FPS, SAMPLES_PER_FRAME
 
@@ -25,7 +25,16 @@ PAST_FRAMES = 5 * FPS
 """How far back a stream hears unless said otherwise."""
 
 _SAMPLE_EPS = 1e-7
-"""What wav2vec2's preparation adds to the variance of a recording."""
+"""What wav2vec2's preparation adds to the variance of a recording, where it normalises."""
+
+_POWER = 10**-2.3
+"""Variance of speech at -23 LUFS, to which InfiniteTalk and MultiTalk bring a recording before wav2vec2 hears it.
+
+In the package's recordings loudness as ITU-R BS.1770 has it is 0.2 to 0.6 dB less than their variance in dB.
+"""
+
+_SILENCE = 1e-7
+"""Variance of a piece that says nothing of how loud a stream is: -70 LUFS, below which BS.1770 counts nothing."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +65,8 @@ class Moments:
 
 @dataclass(frozen=True)
 class SpeechState:
-    """What a stream keeps: moments of the samples [] and of the first convolution [C], and the last columns, one a
-    frame, [1, past, columns' channels].
+    """What a stream keeps: moments of the samples [] and of the first convolution [C], of all pieces but silent ones,
+    and the last columns, one a frame, [1, past, columns' channels].
     """
 
     samples: Moments
@@ -68,16 +77,18 @@ class SpeechState:
 class SpeechEncoder:
     """wav2vec2 of the base kind: 12 layers of 768 (AudioConfig.feature_layers, feature_dim).
 
-    model: a Wav2Vec2Model for inference. past_frames: how far back a stream hears.
+    model: a Wav2Vec2Model for inference. past_frames: how far back a stream hears. do_normalize: of its
+    preprocessor_config.json, whether it hears sound of variance 1, as chinese-wav2vec2-base does not.
     """
 
-    def __init__(self, model: Any, past_frames: int = PAST_FRAMES) -> None:
+    def __init__(self, model: Any, past_frames: int = PAST_FRAMES, do_normalize: bool = False) -> None:
         config = model.config
         if config.feat_extract_norm != "group" or config.do_stable_layer_norm or config.add_adapter:
             raise CheckpointError(
                 "the speech encoder must be of the kind of wav2vec2-base: group norm, layer norm after each layer"
             )
         self._model, self._past = model.eval().requires_grad_(False), past_frames
+        self._power = 1.0 if do_normalize else _POWER
 
     @property
     def layers(self) -> int:
@@ -93,7 +104,7 @@ class SpeechEncoder:
         frames = _frames(samples)
         samples = samples.to(self._model.device, torch.float32)
         variance, mean = torch.var_mean(samples, dim=1, correction=0, keepdim=True)
-        columns = self._model.feature_extractor((samples - mean) / (variance + _SAMPLE_EPS).sqrt())
+        columns = self._model.feature_extractor((samples - mean) * (self._power / (variance + _SAMPLE_EPS)).sqrt())
         return self._transform(_at_frame_rate(columns, frames))
 
     @torch.no_grad()
@@ -101,19 +112,21 @@ class SpeechEncoder:
         """The next piece of a stream: [1, 640 * T] -> [1, T, N, D], after what made `state` (None: the start).
 
         Nothing after the piece is heard, and of what came before it the last `past_frames`. Loudness is that of the
-        stream so far.
+        stream so far, without earlier silence: a call listens more than it speaks.
         """
-        frames = _frames(samples)
+        frames, silent = _frames(samples), bool(samples.var(correction=0) < _SILENCE)
         samples = samples.to(self._model.device, torch.float32)
         opening = self._model.feature_extractor.conv_layers[0]
         made_CJ = opening.conv(samples[:, None])
         before = state or self._empty()
         heard, first = before.samples.after(samples[0]), before.first.after(made_CJ[0])
-        columns = opening.activation(_normalised(made_CJ, opening.layer_norm, first, heard))
+        columns = opening.activation(_normalised(made_CJ, opening.layer_norm, first, heard, self._power))
         for layer in self._model.feature_extractor.conv_layers[1:]:
             columns = layer(columns)
         known = torch.cat([before.columns, _at_frame_rate(columns, frames)], 1)
         made = self._transform(known)[:, -frames:]
+        if silent:
+            heard, first = before.samples, before.first
         return made, SpeechState(heard, first, known[:, max(0, known.shape[1] - self._past) :].clone())
 
     def _empty(self) -> SpeechState:
@@ -138,9 +151,11 @@ class SpeechEncoder:
 def load_speech_encoder(source: str | Path, device: torch.device, past_frames: int = PAST_FRAMES) -> SpeechEncoder:
     """wav2vec2 from a folder or the hub, such as TencentGameMate/chinese-wav2vec2-base, which MultiTalk uses.
 
+    Its preprocessor_config.json must be there, too: nothing else says how loud it hears.
     Raises MissingPackageError, CheckpointError.
     """
-    return SpeechEncoder(model_from_pretrained("Wav2Vec2Model", source, "", torch.float32).to(device), past_frames)
+    model = model_from_pretrained("Wav2Vec2Model", source, "", torch.float32).to(device)
+    return SpeechEncoder(model, past_frames, from_pretrained("Wav2Vec2FeatureExtractor", source).do_normalize)
 
 
 def streaming_error(encoder: SpeechEncoder, samples: Tensor, frames: int = 12) -> Tensor:
@@ -169,13 +184,13 @@ def _at_frame_rate(columns: Tensor, frames: int) -> Tensor:
     return F.interpolate(columns, size=frames, mode="linear", align_corners=True).transpose(1, 2)
 
 
-def _normalised(made: Tensor, norm: Any, first: Moments, heard: Moments) -> Tensor:
+def _normalised(made: Tensor, norm: Any, first: Moments, heard: Moments, power: float) -> Tensor:
     """The first convolution's group norm, with the moments of the stream instead of the piece's own.
 
-    wav2vec2 normalises the samples before this layer. That only divides what the layer makes, so instead the layer's
-    epsilon grows by as much.
+    The samples are brought to the variance `power` before this layer. That only scales what the layer makes, so
+    instead the layer's epsilon is scaled, the other way.
     """
-    variance = first.variance + norm.eps * (heard.variance + _SAMPLE_EPS)
+    variance = first.variance + norm.eps * (heard.variance + _SAMPLE_EPS) / power
     scale = norm.weight.double() / variance.sqrt()
     shift = norm.bias.double() - first.mean * scale
     return (made * scale[:, None] + shift[:, None]).to(made.dtype)
