@@ -10,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from stopped_runs import same_weights, stop_after
 
 from talkingmachines.cli.main import main
+from talkingmachines.cli.training_run import Run, trained, trained_hearing, trained_projection
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.dit.model import DiT
+from talkingmachines.errors import CheckpointError
 from talkingmachines.evaluation.reader import load_reader
-from talkingmachines.presets import tiny
+from talkingmachines.presets import pocket, tiny
 from talkingmachines.weights import load_finder, read_metadata, save_weights
 
 pytest.importorskip("skia")
@@ -155,9 +158,25 @@ def test_a_length_that_is_none_is_said_before_anything_is_made(
     assert "finite" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
-def test_teacher_needs_an_autoencoder(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_teacher_needs_what_hears_and_an_autoencoder(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("teacher", run, "--steps", "1", "--clips", "1") == 2
+    assert "run `train audio` first" in capsys.readouterr().err and not (run / "latents").exists()
+    assert train("audio", run, "--steps", "1") == 0
     assert train("teacher", run, "--steps", "1", "--clips", "1") == 2
     assert "no vae weights" in capsys.readouterr().err
+
+
+def test_a_run_with_the_shipped_hearing_has_the_shipped_projection(tmp_path: Path) -> None:
+    job = Run(pocket(), tmp_path, torch.device("cpu"), None, 1, False, 0, None)
+    teacher = DiT(job.preset.dit)
+    trained(job, "teacher", teacher)
+    own, shipped = trained_projection(job), teacher.audio_proj.state_dict()
+    assert own.keys() == shipped.keys() and all(torch.equal(own[name], shipped[name]) for name in own)
+    hearing = trained_hearing(job)
+    next(hearing.parameters()).data += 0.1
+    save_weights(job.weights, "hearing", hearing, {"preset": "pocket"})
+    with pytest.raises(CheckpointError, match="run `train audio` first"):
+        trained_projection(job)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

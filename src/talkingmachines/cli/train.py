@@ -19,6 +19,7 @@ from talkingmachines.cli.training_run import (
     speech,
     trained,
     trained_hearing,
+    trained_projection,
     trained_vae,
     vae_config,
 )
@@ -230,18 +231,18 @@ def _teacher(job: Run) -> None:
     from talkingmachines.dit.model import DiT
     from talkingmachines.training.passes import passes_for
     from talkingmachines.training.teacher import TeacherRecipe, TeacherStage, start_warp
-    from talkingmachines.weights import load_weights, save_weights, shard_paths
+    from talkingmachines.weights import save_weights
 
     sampling = job.preset.sampling
+    projection = trained_projection(job)
     coded = coded_clips(job)
     patch = job.preset.dit.patch[1]
     batches = TeacherBatches(coded, sampling.window, sampling.history, patch, batch=job.batch, seed=job.seed)
     torch.manual_seed(job.seed)
     recipe = TeacherRecipe()
     model = DiT(job.preset.dit)
-    if shard_paths(job.weights, "audio"):
-        # It stays as it was taught: errors of pictures would make it forget the lips.
-        load_weights(job.weights, "audio", model.audio_proj.requires_grad_(False))
+    # It stays as it was taught: errors of pictures would make it forget the lips.
+    model.audio_proj.requires_grad_(False).load_state_dict(projection)
     vae = trained_vae(job)
     start_warp(model, vae)
     stage = TeacherStage(model, recipe, batches, vae, passes_for(job.device))

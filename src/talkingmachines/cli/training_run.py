@@ -152,6 +152,26 @@ def trained(job: Run, name: str, model: "nn.Module") -> dict[str, object]:
     return read_metadata(folder, name)
 
 
+def trained_projection(job: Run) -> "dict[str, Tensor]":
+    """The audio projection as `train audio` has taught it: the run's, or the shipped one, where its hearing is.
+
+    Raises CheckpointError where there is none for what the run hears with.
+    """
+    from talkingmachines.dit.model import DiT
+    from talkingmachines.weights import load_weights, shard_paths, weights_folder
+
+    model, shipped = DiT(job.preset.dit), weights_folder(job.preset.name)
+    if shard_paths(job.weights, "audio"):
+        load_weights(job.weights, "audio", model.audio_proj)
+    elif shard_paths(shipped, "teacher") and _known_by(job.weights, job)[1] == _known_by(shipped, job)[1]:
+        load_weights(shipped, "teacher", model)
+    else:
+        raise CheckpointError(
+            f"no audio weights in {job.weights}, and none are shipped that know its hearing: run `train audio` first"
+        )
+    return model.audio_proj.state_dict()
+
+
 def _known_by(folder: Path, job: Run) -> list[str]:
     """Fingerprints of what teacher and student of a folder know, encoder and hearing; the shipped ones where it has
     none. The decoder goes on under them."""
