@@ -150,6 +150,7 @@ def _decoder(job: Run) -> None:
     from talkingmachines.data.calls import DrawnCalls
     from talkingmachines.dit.model import DiT
     from talkingmachines.training.autoencoder import AutoencoderRecipe
+    from talkingmachines.training.checkpoint import fingerprint
     from talkingmachines.training.decoder import DecoderStage
     from talkingmachines.vae.model import CausalVAE
     from talkingmachines.weights import save_weights
@@ -176,7 +177,8 @@ def _decoder(job: Run) -> None:
     student = student.to(job.device).eval().requires_grad_(False)
     batches.check(coder.to(job.device))
     stage = DecoderStage(coder, student, chunk, recipe, batches)
-    further, taken = run_stage(stage, job, learning_rate=5e-4, muon=False)
+    beside = {"student": fingerprint(student)}
+    further, taken = run_stage(stage, job, learning_rate=5e-4, muon=False, beside=beside)
     save_weights(job.weights, "vae", further, before | {"decoder": job.metadata(recipe=asdict(recipe), **taken)})
 
 
@@ -204,6 +206,7 @@ def _gestures(job: Run) -> None:
 
     from talkingmachines.data.batches import SpeechBatches
     from talkingmachines.encoders.gestures import Gestures
+    from talkingmachines.training.checkpoint import fingerprint
     from talkingmachines.training.gestures import GesturesStage
     from talkingmachines.weights import save_weights
 
@@ -214,7 +217,8 @@ def _gestures(job: Run) -> None:
     shown = first_batches(batches, _CALIBRATED, job)
     model.measure(torch.cat([batch["gestures"] for batch in shown[:4]]).cpu())
     hearing = trained_hearing(job)
-    gestures, taken = run_stage(GesturesStage(model, hearing, batches), job, learning_rate=1e-3, muon=False)
+    stage, beside = GesturesStage(model, hearing, batches), {"hearing": fingerprint(hearing)}
+    gestures, taken = run_stage(stage, job, learning_rate=1e-3, muon=False, beside=beside)
     assert isinstance(gestures, Gestures)
     tracks = torch.cat([batch["gestures"] for batch in shown])
     with torch.no_grad():
@@ -246,8 +250,9 @@ def _teacher(job: Run) -> None:
     vae = trained_vae(job)
     start_warp(model, vae)
     stage = TeacherStage(model, recipe, batches, vae, passes_for(job.device))
-    teacher, taken = run_stage(stage, job, learning_rate=1.5e-3, muon=True)
-    said = job.metadata(recipe=asdict(recipe), clips=coded.clips, **taken)
+    knows = coded.config.known
+    teacher, taken = run_stage(stage, job, learning_rate=1.5e-3, muon=True, beside=knows)
+    said = job.metadata(recipe=asdict(recipe), clips=coded.clips, knows=knows, **taken)
     save_weights(job.weights, "teacher", teacher, said, eight_bits=True)
 
 

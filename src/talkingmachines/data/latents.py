@@ -60,6 +60,11 @@ class LatentClipsConfig:
     hearing: str = ""
     encoder: str = ""
 
+    @property
+    def known(self) -> dict[str, str]:
+        """What a model that learns from them knows, and no other."""
+        return {"hearing": self.hearing, "encoder": self.encoder}
+
     def clip_seed(self, index: int) -> int:
         """What a clip is drawn from."""
         return _SEEDS * self.seed + index
