@@ -92,6 +92,7 @@ def test_what_a_stage_learned_from_must_be_what_it_was(run: Path, capsys: pytest
     save_weights(run / "weights", "student", DiT(tiny().dit), {"preset": "tiny"})
     assert "with another student" in refused("decoder")
     assert train("encoder", run, "--steps", "1") == 0
+    assert "has what `train encoder` and `train decoder` did" in refused("vae")
     assert "encoder=" in refused("teacher")
     shutil.rmtree(run / "latents")
     assert "with another encoder" in refused("teacher")

@@ -23,6 +23,7 @@ from talkingmachines.cli.training_run import (
     trained_vae,
     vae_config,
 )
+from talkingmachines.errors import ConfigError
 
 if TYPE_CHECKING:
     from talkingmachines.data.batches import VideoBatches
@@ -38,6 +39,9 @@ _PCA_CLIPS = 120
 
 _SCALED = 16
 """Batches of whole pictures by whose latents the autoencoder's are scaled."""
+
+_AFTER_VAE = {"encoder": "correction", "decoder": "decoder"}
+"""Stages that go on with the autoencoder, and where it is said of it what they did."""
 
 _READ_CLIPS = 40
 """By which it is measured how well faces are read."""
@@ -102,8 +106,14 @@ def _vae(job: Run) -> None:
     from talkingmachines.training.autoencoder import AutoencoderRecipe, AutoencoderStage, calibrate
     from talkingmachines.vae.model import CausalVAE
     from talkingmachines.vae.pixels import to_unit
-    from talkingmachines.weights import save_weights
+    from talkingmachines.weights import read_metadata, save_weights, shard_paths
 
+    said = read_metadata(job.weights, "vae") if job.resume and shard_paths(job.weights, "vae") else {}
+    if lost := [f"`train {stage}`" for stage, key in _AFTER_VAE.items() if key in said]:
+        raise ConfigError(
+            f"the autoencoder in {job.weights} has what {' and '.join(lost)} did, which would be lost: choose another "
+            "--run, or remove it to go on all the same"
+        )
     torch.manual_seed(job.seed)
     model, recipe = CausalVAE(vae_config(job)), AutoencoderRecipe()
     batches = _squares(job, job.seed)
