@@ -159,6 +159,12 @@ def test_bad_settings(run: Path, arguments: list[str], message: str, capsys: pyt
     assert message in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize("stage", ["audio", "gestures"])
+def test_a_preset_without_hearing_of_its_own(run: Path, stage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", stage, "--preset", "wan_14b", "--run", str(run), "--steps", "1"]) == 2
+    assert "bring wav2vec2" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [["train", "vae"], ["distill"]])
 def test_a_length_that_is_none_is_said_before_anything_is_made(
     tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]

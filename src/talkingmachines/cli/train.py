@@ -220,13 +220,13 @@ def _gestures(job: Run) -> None:
     from talkingmachines.training.gestures import GesturesStage
     from talkingmachines.weights import save_weights
 
+    hearing = trained_hearing(job)
     torch.manual_seed(job.seed)
     assert job.preset.gestures is not None
     batches = SpeechBatches(speech(job), frames=_GESTURE_FRAMES, seed=job.seed)
     model = Gestures(job.preset.gestures)
     shown = first_batches(batches, _CALIBRATED, job)
     model.measure(torch.cat([batch["gestures"] for batch in shown[:4]]).cpu())
-    hearing = trained_hearing(job)
     stage, beside = GesturesStage(model, hearing, batches), {"hearing": fingerprint(hearing)}
     gestures, taken = run_stage(stage, job, learning_rate=1e-3, muon=False, beside=beside)
     assert isinstance(gestures, Gestures)
