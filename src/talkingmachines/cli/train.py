@@ -185,7 +185,9 @@ def _decoder(job: Run) -> None:
     trained(job, "student", student)
     before = trained(job, "vae", coder)
     student = student.to(job.device).eval().requires_grad_(False)
-    batches.check(coder.to(job.device))
+    # Later its encoder would be told what another decoder misses.
+    if not job.resume:
+        batches.check(coder.to(job.device))
     stage = DecoderStage(coder, student, chunk, recipe, batches)
     beside = {"student": fingerprint(student)}
     further, taken = run_stage(stage, job, learning_rate=5e-4, muon=False, beside=beside)
