@@ -14,7 +14,7 @@ import torch
 from stopped_runs import same_weights, stop_after
 
 from talkingmachines.cli.main import main
-from talkingmachines.cli.training_run import Run, trained, trained_hearing, trained_projection
+from talkingmachines.cli.training_run import Run, seed_of, trained, trained_hearing, trained_projection
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.dit.model import DiT
 from talkingmachines.errors import CheckpointError
@@ -55,15 +55,16 @@ def test_from_nothing_to_a_clip(run: Path, capsys: pytest.CaptureFixture[str]) -
     assert train("encoder", run, "--steps", "3") == 0
     assert train("audio", run, "--steps", "2") == 0
     assert train("gestures", run, "--steps", "2") == 0
-    assert train("teacher", run, "--steps", "2", "--clips", "3") == 0
+    assert train("teacher", run, "--steps", "2", "--clips", "3", "--seed", "5") == 0
     before = (run / "weights" / "vae-1-of-1.safetensors").read_bytes()
     save_weights(run / "weights", "student", DiT(tiny().dit), {"preset": "tiny"})
     assert train("decoder", run, "--steps", "2", "--clips", "4") == 2
     assert "clips=3, not 4" in capsys.readouterr().err
-    assert train("decoder", run, "--steps", "2") == 0, "with the clips that the run has"
+    assert train("decoder", run, "--steps", "2", "--seed", "6") == 0, "with the clips that the run has"
     assert (run / "weights" / "vae-1-of-1.safetensors").read_bytes() != before
     coder = read_metadata(run / "weights", "vae")
     assert [said["steps"] for said in (coder, coder["correction"], coder["decoder"])] == [2, 3, 2]
+    assert coder["decoder"]["seed"] == 6 and seed_of(run, None) == 5
     said = read_metadata(run / "weights", "teacher")
     assert said["preset"] == "tiny" and said["steps"] == 2 and said["clips"] == 3 and "recipe" in said
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from talkingmachines.cli.console import make_folder, progress_bar
-from talkingmachines.cli.training_run import CLIPS, Run, coded_clips, run_stage, trained, trained_vae
+from talkingmachines.cli.training_run import CLIPS, Run, coded_clips, run_stage, seed_of, trained, trained_vae
 from talkingmachines.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ def distill(
     steps: Annotated[int | None, typer.Option(help="Train for so many steps.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
-    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of data and noise.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, max=2**31, help="Of order and noise, and of new clips; that of the run's, or 0."),
+    ] = None,
     clips: Annotated[
         int | None, typer.Option(min=1, help=f"Clips drawn and coded; those of the run, or {CLIPS}.")
     ] = None,
@@ -50,7 +53,7 @@ def distill(
     spec = preset_of(preset)
     folder = run or Path("runs") / preset
     make_folder(folder)
-    job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed, clips)
+    job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed_of(folder, seed), clips)
     if trajectories is None:
         trajectories = CPU_TRAJECTORIES if job.device.type == "cpu" else GPU_TRAJECTORIES
     calls = _calls(job)

@@ -16,6 +16,7 @@ from talkingmachines.cli.training_run import (
     first_batches,
     hearing_config,
     run_stage,
+    seed_of,
     speech,
     trained,
     trained_hearing,
@@ -72,7 +73,10 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Train for so many steps.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
-    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of weights, data and noise.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, max=2**31, help="Of weights, order and noise, and of new clips; that of the run's, or 0."),
+    ] = None,
     clips: Annotated[
         int | None, typer.Option(min=1, help=f"Clips drawn and coded; those of the run, or {CLIPS}.")
     ] = None,
@@ -84,7 +88,7 @@ def train(
     spec = preset_of(preset)
     folder = run or Path("runs") / preset
     make_folder(folder)
-    job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed, clips)
+    job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed_of(folder, seed), clips)
     {
         StageName.VAE: _vae,
         StageName.ENCODER: _encoder,

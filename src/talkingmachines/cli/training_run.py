@@ -79,6 +79,13 @@ class Run:
         return {"preset": self.preset.name, "seed": self.seed, "device": self.device.type, **more}
 
 
+def seed_of(folder: Path, given: int | None) -> int:
+    """Of a run: as given, or that of the clips that are there."""
+    from talkingmachines.data.latents import clips_begun
+
+    return clips_begun(folder / "latents").get("seed", 0) if given is None else given
+
+
 def hearing_config(job: Run) -> "HearingConfig":
     if job.preset.hearing is None:
         raise ConfigError(f"the speech encoder of {job.preset.name} is not trained here: bring wav2vec2")
@@ -124,10 +131,11 @@ def coded_clips(job: Run) -> "LatentClips":
         job.preset.sampling,
     )
     latents = sampling.window + sampling.history
-    clips = job.clips or clips_begun(folder) or CLIPS
+    begun = clips_begun(folder)
+    clips, seed = job.clips or begun.get("clips", CLIPS), begun.get("seed", job.seed)
     # Not of the decoder, whose stage comes after the clips.
     made_by = fingerprint(hearing), fingerprint(coder.coders)
-    config = LatentClipsConfig(clips, latents, job.preset.size, job.seed, *made_by)
+    config = LatentClipsConfig(clips, latents, job.preset.size, seed, *made_by)
     with progress_bar("coding clips") as update:
         return build_latents(folder, coder, hearing, speech(job), config, job.device, job.workers, update)
 

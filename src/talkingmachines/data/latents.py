@@ -179,10 +179,9 @@ def _coded(items: list[dict[str, Tensor]], vae: CausalVAE, hearing: Hearing, dev
     return kept | {"latents": latents.transpose(1, 2).half(), "features": torch.stack(features).half()}
 
 
-def clips_begun(folder: Path) -> int | None:
-    """How many clips `build_latents` makes, or has made, in a folder; None where it has not begun."""
-    made, _ = _progress(folder)
-    return int(made["clips"]) if made else None
+def clips_begun(folder: Path) -> dict[str, Any]:
+    """The settings by which `build_latents` makes, or has made, the clips in a folder; none where it has not begun."""
+    return _progress(folder)[0]
 
 
 def _clips_done(folder: Path, config: LatentClipsConfig) -> int:
