@@ -57,13 +57,14 @@ def test_from_nothing_to_a_clip(run: Path, capsys: pytest.CaptureFixture[str]) -
     assert train("gestures", run, "--steps", "2") == 0
     assert train("teacher", run, "--steps", "2", "--clips", "3", "--seed", "5") == 0
     before = (run / "weights" / "vae-1-of-1.safetensors").read_bytes()
-    save_weights(run / "weights", "student", DiT(tiny().dit), {"preset": "tiny"})
+    save_weights(run / "weights", "student", DiT(tiny().dit), {"preset": "tiny", "evaluation": {"lips": {"r": 0.8}}})
     assert train("decoder", run, "--steps", "2", "--clips", "4") == 2
     assert "clips=3, not 4" in capsys.readouterr().err
     assert train("decoder", run, "--steps", "2", "--seed", "6") == 0, "with the clips that the run has"
     assert (run / "weights" / "vae-1-of-1.safetensors").read_bytes() != before
     coder = read_metadata(run / "weights", "vae")
     assert [said["steps"] for said in (coder, coder["correction"], coder["decoder"])] == [2, 3, 2]
+    assert "evaluation" not in read_metadata(run / "weights", "student"), "measured with another decoder"
     assert coder["decoder"]["seed"] == 6 and seed_of(run, None) == 5
     said = read_metadata(run / "weights", "teacher")
     assert said["preset"] == "tiny" and said["steps"] == 2 and said["clips"] == 3 and "recipe" in said

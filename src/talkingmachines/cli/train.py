@@ -84,6 +84,7 @@ def train(
     """Train a preset from nothing, stage by stage."""
     from talkingmachines.avatar import choose_device
     from talkingmachines.presets import preset as preset_of
+    from talkingmachines.weights import drop_figures
 
     spec = preset_of(preset)
     folder = run or Path("runs") / preset
@@ -99,6 +100,8 @@ def train(
         StageName.FINDER: _finder,
         StageName.READER: _reader,
     }[stage](job)
+    if stage not in (StageName.TEACHER, StageName.FINDER, StageName.READER):
+        drop_figures(job.weights)
     print(f"weights: {job.weights}")
 
 
