@@ -72,6 +72,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args(argv)
+    if (given.run / NearStage.name / "state.pt").exists():
+        begun = given.run / NearStage.name
+        parser.error(f"{begun} holds a run already; remove it for hearing to go on anew from what is in {given.run}")
     spec = preset("pocket")
     job = Run(spec, given.run, torch.device("cpu"), given.minutes, None, False, given.seed, None)
     given.run.mkdir(parents=True, exist_ok=True)
