@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from talkingmachines.cli.training_run import Run, first_batches, hearing_config, run_stage, speech, trained
+from talkingmachines.cli.training_run import Run, first_batches, hearing_config, known_by, run_stage, speech, trained
 from talkingmachines.data.batches import MOUTH, SpeechBatches
 from talkingmachines.dit.model import DiT
 from talkingmachines.presets import preset
@@ -72,6 +72,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args(argv)
+    if (given.run / NearStage.name / "state.pt").exists():
+        begun = given.run / NearStage.name
+        parser.error(f"{begun} holds a run already; remove it for hearing to go on anew from what is in {given.run}")
     spec = preset("pocket")
     job = Run(spec, given.run, torch.device("cpu"), given.minutes, None, False, given.seed, None)
     given.run.mkdir(parents=True, exist_ok=True)
@@ -94,8 +97,10 @@ def main(argv: list[str] | None = None) -> None:
     for name, model in models.items():
         model.audio_proj.load_state_dict(further.projection.state_dict())
         # What was measured of it was not with this hearing.
-        kept = {key: value for key, value in said[name].items() if key != "evaluation"}
-        save_weights(job.weights, name, model, kept | {"hearing": further_said}, eight_bits=True)
+        kept = {key: value for key, value in said[name].items() if key != "evaluation"} | {"hearing": further_said}
+        if "knows" in kept:
+            kept["knows"] = known_by(job.weights, job)
+        save_weights(job.weights, name, model, kept, eight_bits=True)
 
 
 if __name__ == "__main__":

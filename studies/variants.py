@@ -1,10 +1,11 @@
 """Ways of distilling a student, compared: from one common start, for equal time on one core, measured alike.
 
-    python studies/variants.py --clips runs/pocket/latents --unseen OTHER/latents --out out/variants
+    python studies/variants.py --clips RUN/latents --unseen OTHER/latents --out out/variants
 
---clips, --unseen: folders of coded clips, as `talkingmachines train teacher` makes them in its run; the second of other
-seeds. The start is the shipped student, teacher and critic the shipped teacher. Rows that are in the results are not
-run again, so the study can be stopped between rows and go on. See docs/distillation.md.
+--clips, --unseen: folders of coded clips, as `talkingmachines train teacher` makes them in a run that has no hearing
+and no autoencoder of its own, for the shipped models know no other; the second of another seed. The start is the
+shipped student, teacher and critic the shipped teacher. Rows that are in the results are not run again, so the study
+can be stopped between rows and go on. See docs/distillation.md.
 """
 
 import argparse
@@ -26,10 +27,13 @@ from torch.utils.data import Dataset
 from talkingmachines.data.calls import CallBatches
 from talkingmachines.data.latents import LatentClips
 from talkingmachines.dit.model import DiT
-from talkingmachines.errors import TrainingError
+from talkingmachines.encoders.hearing import Hearing
+from talkingmachines.errors import ConfigError, TrainingError
 from talkingmachines.evaluation.reader import load_reader
 from talkingmachines.flow.chunk import ChunkConfig
+from talkingmachines.media.files import replacing
 from talkingmachines.presets import preset
+from talkingmachines.training.checkpoint import fingerprint
 from talkingmachines.training.config import LoopConfig
 from talkingmachines.training.distill import DistillBatches, DistillRecipe, DistillStage
 from talkingmachines.training.loop import Stage, Trainer
@@ -123,11 +127,16 @@ def shipped(name: str, learns: bool = False) -> DiT:
 
 class Study:
     def __init__(self, clips: LatentClips, unseen: LatentClips, measured: int, out: Path, minutes: float) -> None:
-        assert PRESET.dit.audio is not None and isinstance(PRESET.vae, VAEConfig)
+        assert PRESET.dit.audio and PRESET.hearing and isinstance(PRESET.vae, VAEConfig)
         self.clips, self.out, self.minutes = clips, out, minutes
         self.vae = CausalVAE(PRESET.vae)
         load_weights(weights_folder("pocket"), "vae", self.vae)
         self.vae.eval().requires_grad_(False)
+        hearing = Hearing(PRESET.hearing)
+        load_weights(weights_folder("pocket"), "hearing", hearing)
+        knows = {"hearing": fingerprint(hearing), "encoder": fingerprint(self.vae.coders)}
+        if not clips.config.known == unseen.config.known == knows:
+            raise ConfigError("--clips and --unseen must be of the shipped hearing and encoder: no row knows another")
         self.yardstick = Yardstick(
             unseen,
             measured,
@@ -229,7 +238,8 @@ def main(argv: list[str] | None = None) -> None:
         if name in results:
             continue
         results[name] = study.run(name, ROWS[name])
-        kept.write_text(json.dumps(results, indent=1))
+        with replacing(kept) as partial:
+            partial.write_text(json.dumps(results, indent=1))
         with (given.out / "progress.txt").open("a") as lines:
             lines.write(f"{name}: {line(results[name])}\n")
 

@@ -74,6 +74,8 @@ def test_more_is_said_of_saved_weights(folder: Path) -> None:
     assert said["evaluation"] == {"lips": {"r": 0.8}} and said["seed"] == 3
     assert all(torch.equal(before[key], tensor) for key, tensor in load_all(folder).items())
     assert set(folder.iterdir()) == set(shard_paths(folder, "teacher"))
+    weights.drop_figures(folder)
+    assert "evaluation" not in read_metadata(folder, "teacher") and read_metadata(folder, "teacher")["seed"] == 3
 
 
 def load_all(folder: Path) -> dict[str, torch.Tensor]:

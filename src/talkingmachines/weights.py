@@ -136,7 +136,18 @@ def read_metadata(folder: Path, name: str) -> dict[str, object]:
 
 def add_metadata(folder: Path, name: str, more: dict[str, object]) -> None:
     """Say more of a model that is saved already, such as how good it is."""
-    header = {"talkingmachines": json.dumps(read_metadata(folder, name) | more, sort_keys=True)}
+    _say(folder, name, read_metadata(folder, name) | more)
+
+
+def drop_figures(folder: Path) -> None:
+    """Of `eval --stamp`, where they are there: what teacher and student were measured with has become another."""
+    for name in ("teacher", "student"):
+        if shard_paths(folder, name) and "evaluation" in (said := read_metadata(folder, name)):
+            _say(folder, name, {key: value for key, value in said.items() if key != "evaluation"})
+
+
+def _say(folder: Path, name: str, said: dict[str, object]) -> None:
+    header = {"talkingmachines": json.dumps(said, sort_keys=True)}
     for path in shard_paths(folder, name):
         with _opened(path) as file:
             shard = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

@@ -9,7 +9,8 @@ from random_weights import save_features
 from stopped_runs import same_weights, stop_after
 
 from talkingmachines.cli.main import main
-from talkingmachines.cli.training_run import Run, trained, trained_hearing, trained_vae
+from talkingmachines.cli.training_run import Run, known_by, trained, trained_hearing, trained_vae
+from talkingmachines.data.latents import LatentClips
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.dit.model import DiT
 from talkingmachines.errors import CheckpointError
@@ -120,6 +121,31 @@ def test_distillation_needs_a_teacher(run: Path, capsys: pytest.CaptureFixture[s
     assert distill(run, "--steps", "1") == 2
     error = capsys.readouterr().err
     assert "no teacher weights" in error and "run `train teacher` first" in error
+
+
+def test_a_start_of_another_teacher_is_not_gone_on_with(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alone = ("--trajectories", "0", "--matching", "0")
+    assert distill(run, "--steps", "2", *alone) == 0
+    start, said = (read_metadata(run / "weights", name) for name in ("student-start", "student"))
+    assert start["knows"] == said["knows"] == LatentClips(run / "latents").config.known
+    save_weights(run / "weights", "teacher", DiT(tiny().dit), {"preset": "tiny"})
+    assert distill(run, "--steps", "2", *alone, "--resume") == 2
+    assert "with another teacher" in capsys.readouterr().err
+    shutil.rmtree(run / "student-start")
+    assert distill(run, "--steps", "2", *alone, "--resume") == 0
+    assert read_metadata(run / "weights", "student-start")["started_from"] != start["started_from"]
+
+
+def test_what_knows_another_hearing_or_encoder_is_refused(run: Path) -> None:
+    job = Run(tiny(), run, torch.device("cpu"), None, 1, True, 0, None)
+    model, known = DiT(tiny().dit), known_by(job.weights, job)
+    for changed in known:
+        for name, command in (("student", "distill"), ("teacher", "train teacher")):
+            save_weights(job.weights, name, model, {"preset": "tiny", "knows": known})
+            assert trained(job, name, model)["knows"] == known
+            save_weights(job.weights, name, model, {"preset": "tiny", "knows": known | {changed: "another"}})
+            with pytest.raises(CheckpointError, match=f"than are there now: run `{command}` anew"):
+                trained(job, name, model)
 
 
 def test_shipped_weights_stand_in_only_where_they_fit(tmp_path: Path) -> None:

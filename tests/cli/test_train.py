@@ -10,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from stopped_runs import same_weights, stop_after
 
 from talkingmachines.cli.main import main
+from talkingmachines.cli.training_run import Run, seed_of, trained, trained_hearing, trained_projection
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.dit.model import DiT
+from talkingmachines.errors import CheckpointError
 from talkingmachines.evaluation.reader import load_reader
-from talkingmachines.presets import tiny
+from talkingmachines.presets import pocket, tiny
 from talkingmachines.weights import load_finder, read_metadata, save_weights
 
 pytest.importorskip("skia")
@@ -52,15 +55,17 @@ def test_from_nothing_to_a_clip(run: Path, capsys: pytest.CaptureFixture[str]) -
     assert train("encoder", run, "--steps", "3") == 0
     assert train("audio", run, "--steps", "2") == 0
     assert train("gestures", run, "--steps", "2") == 0
-    assert train("teacher", run, "--steps", "2", "--clips", "3") == 0
+    assert train("teacher", run, "--steps", "2", "--clips", "3", "--seed", "5") == 0
     before = (run / "weights" / "vae-1-of-1.safetensors").read_bytes()
-    save_weights(run / "weights", "student", DiT(tiny().dit), {"preset": "tiny"})
+    save_weights(run / "weights", "student", DiT(tiny().dit), {"preset": "tiny", "evaluation": {"lips": {"r": 0.8}}})
     assert train("decoder", run, "--steps", "2", "--clips", "4") == 2
     assert "clips=3, not 4" in capsys.readouterr().err
-    assert train("decoder", run, "--steps", "2") == 0, "with the clips that the run has"
+    assert train("decoder", run, "--steps", "2", "--seed", "6") == 0, "with the clips that the run has"
     assert (run / "weights" / "vae-1-of-1.safetensors").read_bytes() != before
     coder = read_metadata(run / "weights", "vae")
     assert [said["steps"] for said in (coder, coder["correction"], coder["decoder"])] == [2, 3, 2]
+    assert "evaluation" not in read_metadata(run / "weights", "student"), "measured with another decoder"
+    assert coder["decoder"]["seed"] == 6 and seed_of(run, None) == 5
     said = read_metadata(run / "weights", "teacher")
     assert said["preset"] == "tiny" and said["steps"] == 2 and said["clips"] == 3 and "recipe" in said
 
@@ -73,19 +78,32 @@ def test_from_nothing_to_a_clip(run: Path, capsys: pytest.CaptureFixture[str]) -
     assert list((run / "teacher").glob("events*")), "TensorBoard logs"
 
 
-def test_clips_are_refused_after_the_encoder_went_on_and_kept_after_the_decoder(
-    run: Path, capsys: pytest.CaptureFixture[str]
+def test_what_a_stage_learned_from_must_be_what_it_was(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def refused(stage: str) -> str:
+        capsys.readouterr()
+        assert train(stage, run, "--steps", "4", "--clips", "3", "--resume") == 2
+        return capsys.readouterr().err
+
     assert train("vae", run, "--steps", "2") == 0
     assert train("audio", run, "--steps", "2") == 0
+    assert train("gestures", run, "--steps", "1") == 0
     assert train("teacher", run, "--steps", "1", "--clips", "3") == 0
     save_weights(run / "weights", "student", DiT(tiny().dit), {"preset": "tiny"})
     assert train("decoder", run, "--steps", "2") == 0
-    assert train("decoder", run, "--steps", "3", "--resume") == 0
-    assert train("vae", run, "--steps", "3", "--resume") == 0
-    capsys.readouterr()
-    assert train("teacher", run, "--steps", "2", "--resume") == 2
-    assert "encoder=" in capsys.readouterr().err
+    with monkeypatch.context() as strict:
+        strict.setattr("talkingmachines.data.calls._SAME", -1.0)
+        assert train("decoder", run, "--steps", "3", "--resume") == 0, "clips stay good when the decoder goes on"
+    save_weights(run / "weights", "student", DiT(tiny().dit), {"preset": "tiny"})
+    assert "with another student" in refused("decoder")
+    assert train("encoder", run, "--steps", "1") == 0
+    assert "has what `train encoder` and `train decoder` did" in refused("vae")
+    assert "encoder=" in refused("teacher")
+    shutil.rmtree(run / "latents")
+    assert "with another encoder" in refused("teacher")
+    assert train("audio", run, "--steps", "3", "--resume") == 0
+    assert "with another hearing" in refused("gestures")
 
 
 def test_the_reader_is_trained_and_measured(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +165,12 @@ def test_bad_settings(run: Path, arguments: list[str], message: str, capsys: pyt
     assert message in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize("stage", ["audio", "gestures"])
+def test_a_preset_without_hearing_of_its_own(run: Path, stage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", stage, "--preset", "wan_14b", "--run", str(run), "--steps", "1"]) == 2
+    assert "bring wav2vec2" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [["train", "vae"], ["distill"]])
 def test_a_length_that_is_none_is_said_before_anything_is_made(
     tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
@@ -155,9 +179,25 @@ def test_a_length_that_is_none_is_said_before_anything_is_made(
     assert "finite" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
-def test_teacher_needs_an_autoencoder(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_teacher_needs_what_hears_and_an_autoencoder(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("teacher", run, "--steps", "1", "--clips", "1") == 2
+    assert "run `train audio` first" in capsys.readouterr().err and not (run / "latents").exists()
+    assert train("audio", run, "--steps", "1") == 0
     assert train("teacher", run, "--steps", "1", "--clips", "1") == 2
     assert "no vae weights" in capsys.readouterr().err
+
+
+def test_a_run_with_the_shipped_hearing_has_the_shipped_projection(tmp_path: Path) -> None:
+    job = Run(pocket(), tmp_path, torch.device("cpu"), None, 1, False, 0, None)
+    teacher = DiT(job.preset.dit)
+    trained(job, "teacher", teacher)
+    own, shipped = trained_projection(job), teacher.audio_proj.state_dict()
+    assert own.keys() == shipped.keys() and all(torch.equal(own[name], shipped[name]) for name in own)
+    hearing = trained_hearing(job)
+    next(hearing.parameters()).data += 0.1
+    save_weights(job.weights, "hearing", hearing, {"preset": "pocket"})
+    with pytest.raises(CheckpointError, match="run `train audio` first"):
+        trained_projection(job)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

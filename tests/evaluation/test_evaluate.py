@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from talkingmachines.cli.eval import heldout_speech
 from talkingmachines.cli.main import main
 from talkingmachines.data.synthetic.bank import SpeechBank
 from talkingmachines.data.synthetic.character import sample_character
@@ -249,6 +250,17 @@ def command(tmp_path: Path, make_bank: MakeBank, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(f"talkingmachines.{loader}", lambda name, device: SimpleNamespace(preset=Actor.preset))
     monkeypatch.setattr("talkingmachines.evaluation.evaluate.evaluate", measured)
     return ["eval", "--bank", str(bank)]
+
+
+def test_heldout_speech_is_kept_until_it_is_made_otherwise(
+    tmp_path: Path, make_bank: MakeBank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[SpeechBank] = []
+    monkeypatch.setattr("talkingmachines.cli.eval._cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(SpeechBank, "build", lambda *_: made.append(make_bank("heldout")) or made[-1])
+    for origin, count in (("one", 1), ("one", 1), ("other", 2)):
+        monkeypatch.setattr("talkingmachines.data.synthetic.bank.origin", lambda origin=origin: origin)
+        assert len(heldout_speech(None)) == len(made[0]) and len(made) == count
 
 
 def test_command_prints_figures_and_writes_strips(

@@ -121,6 +121,20 @@ def test_what_is_not_trained_must_be_what_it_was(tmp_path: Path) -> None:
         trainer(2.0).resume()
 
 
+def test_what_it_is_trained_beside_must_be_what_it_was(tmp_path: Path) -> None:
+    def trainer(**beside: str) -> Trainer:
+        return Trainer(ToyStage(), LoopConfig(steps=1), tmp_path, torch.device("cpu"), beside)
+
+    trainer(student="one").run(0, lambda *_: None, Silent(), lambda: False)
+    trainer(student="one").resume()
+    with pytest.raises(TrainingError, match="with another student than the run has"):
+        trainer(student="two").resume()
+    state = torch.load(tmp_path / "state.pt")
+    del state["beside"]
+    torch.save(state, tmp_path / "state.pt")
+    trainer(student="two").resume()
+
+
 def test_a_full_disk_leaves_the_checkpoint(tmp_path: Path) -> None:
     """The system itself refuses to write on, in the middle of the file."""
     run(tmp_path, stop_at=5)

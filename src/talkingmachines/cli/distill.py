@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from talkingmachines.cli.console import make_folder, progress_bar
-from talkingmachines.cli.training_run import CLIPS, Run, coded_clips, run_stage, trained, trained_vae
+from talkingmachines.cli.training_run import CLIPS, Run, coded_clips, run_stage, seed_of, trained, trained_vae
 from talkingmachines.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ def distill(
     steps: Annotated[int | None, typer.Option(help="Train for so many steps.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
-    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of data and noise.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, max=2**31, help="Of order and noise, and of new clips; that of the run's, or 0."),
+    ] = None,
     clips: Annotated[
         int | None, typer.Option(min=1, help=f"Clips drawn and coded; those of the run, or {CLIPS}.")
     ] = None,
@@ -50,7 +53,7 @@ def distill(
     spec = preset_of(preset)
     folder = run or Path("runs") / preset
     make_folder(folder)
-    job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed, clips)
+    job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed_of(folder, seed), clips)
     if trajectories is None:
         trajectories = CPU_TRAJECTORIES if job.device.type == "cpu" else GPU_TRAJECTORIES
     calls = _calls(job)
@@ -101,33 +104,39 @@ def _trajectories(job: Run, calls: "CallBatches", count: int) -> "TrajectoryBatc
 
 def _start(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches | None", share: float) -> None:
     """The causal start, unless it has had its share or matching has begun from it."""
+    from talkingmachines.training.checkpoint import fingerprint
     from talkingmachines.training.passes import passes_for
     from talkingmachines.training.teacher import TeacherRecipe
     from talkingmachines.training.trajectories import StartBatches, StartStage
     from talkingmachines.weights import save_weights
 
-    if job.resume and _start_is_done(job, share):
+    model, knows = _learning(job, "teacher"), calls.clips.config.known
+    teacher = fingerprint(model)
+    if job.resume and _start_is_done(job, share, teacher):
         return
-    model = _learning(job, "teacher")
     calls = replace(calls, seed=job.seed + 1)
     batches = calls if pairs is None else StartBatches(pairs, calls)
     stage = StartStage(
         model, job.preset.chunk, batches, trained_vae(job), TeacherRecipe().motion_std, passes_for(job.device)
     )
-    part = _part(job, stage.name, share)
-    started, taken = run_stage(stage, part, learning_rate=5e-4, muon=True, to_its_end=True)
-    save_weights(job.weights, "student-start", started, job.metadata(**taken), eight_bits=True)
+    part, beside = _part(job, stage.name, share), knows | {"teacher": teacher}
+    started, taken = run_stage(stage, part, learning_rate=5e-4, muon=True, to_its_end=True, beside=beside)
+    said = job.metadata(knows=knows, started_from=teacher, **taken)
+    save_weights(job.weights, "student-start", started, said, eight_bits=True)
 
 
-def _start_is_done(job: Run, share: float) -> bool:
+def _start_is_done(job: Run, share: float, teacher: str) -> bool:
+    """teacher: the fingerprint of the one that there is now."""
     from talkingmachines.training.distill import DistillStage
     from talkingmachines.weights import read_metadata, shard_paths
 
     if not shard_paths(job.weights, "student-start"):
         return False
+    said: Any = read_metadata(job.weights, "student-start")
+    if said.get("started_from", teacher) != teacher:
+        return False
     if share < 1 and (job.folder / DistillStage.name / "state.pt").exists():
         return True
-    said: Any = read_metadata(job.weights, "student-start")
     if job.steps is not None:
         return said["steps"] >= job.steps
     return said["minutes"] + _ROUNDED > share * (job.minutes or 0)
@@ -137,7 +146,8 @@ def _keep_start(job: Run) -> None:
     """The causal start is the student."""
     from talkingmachines.weights import read_metadata, save_weights
 
-    said = job.metadata(start=read_metadata(job.weights, "student-start"))
+    start = read_metadata(job.weights, "student-start")
+    said = job.metadata(start=start, knows=start.get("knows"))
     save_weights(job.weights, "student", _model(job, "student-start"), said, eight_bits=True)
 
 
@@ -145,6 +155,7 @@ def _match(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches", share: fl
     """Distribution matching."""
     from torch import nn
 
+    from talkingmachines.training.checkpoint import fingerprint
     from talkingmachines.training.distill import DistillBatches, DistillRecipe, DistillStage
     from talkingmachines.training.teacher import TeacherRecipe
     from talkingmachines.training.watch import Watch
@@ -153,10 +164,11 @@ def _match(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches", share: fl
     recipe = DistillRecipe(guidance=job.preset.sampling.guidance)
     # A student's turn is many passes, so what it is judged on is a smaller batch.
     calls = replace(calls, seed=job.seed + 1, batch=job.batch // 2)
+    student, teacher, knows = _learning(job, "student-start"), _model(job, "teacher"), calls.clips.config.known
     stage = DistillStage(
-        _learning(job, "student-start"),
+        student,
         _learning(job, "teacher"),
-        _model(job, "teacher"),
+        teacher,
         job.preset.chunk,
         recipe,
         TeacherRecipe(),
@@ -164,9 +176,10 @@ def _match(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches", share: fl
         trained_vae(job),
         Watch(),
     )
-    both, taken = run_stage(stage, _part(job, stage.name, share), learning_rate=2e-4, muon=True)
+    beside = knows | {"student-start": fingerprint(student), "teacher": fingerprint(teacher)}
+    both, taken = run_stage(stage, _part(job, stage.name, share), learning_rate=2e-4, muon=True, beside=beside)
     assert isinstance(both, nn.ModuleDict)
-    said = job.metadata(recipe=asdict(recipe), **taken)
+    said = job.metadata(recipe=asdict(recipe), knows=knows, **taken)
     save_weights(job.weights, "student", both["student"], said, eight_bits=True)
 
 

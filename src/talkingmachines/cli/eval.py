@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from talkingmachines import __version__
 from talkingmachines.cli.avatar_options import StepsOption
 from talkingmachines.cli.console import make_folder, print_json, progress_bar
 from talkingmachines.errors import ConfigError, MediaError
@@ -112,12 +111,12 @@ def _long_run(
 
 def heldout_speech(path: Path | None) -> "SpeechBank":
     """The given bank, or one that is synthesised once and kept for the next time."""
-    from talkingmachines.data.synthetic.bank import SpeechBank
+    from talkingmachines.data.synthetic.bank import SpeechBank, origin
     from talkingmachines.evaluation.machine import cores
 
     if path is not None:
         return SpeechBank.load(path)
-    kept = _cache_folder() / f"heldout-{BANK_UTTERANCES}-{BANK_SEED}-{__version__}.npz"
+    kept = _cache_folder() / f"heldout-{BANK_UTTERANCES}-{BANK_SEED}-{origin()}.npz"
     if not kept.exists():
         with progress_bar("synthesising speech") as update:
             SpeechBank.build("heldout", BANK_UTTERANCES, BANK_SEED, update, cores()).save(kept)

@@ -16,12 +16,15 @@ from talkingmachines.cli.training_run import (
     first_batches,
     hearing_config,
     run_stage,
+    seed_of,
     speech,
     trained,
     trained_hearing,
+    trained_projection,
     trained_vae,
     vae_config,
 )
+from talkingmachines.errors import ConfigError
 
 if TYPE_CHECKING:
     from talkingmachines.data.batches import VideoBatches
@@ -37,6 +40,9 @@ _PCA_CLIPS = 120
 
 _SCALED = 16
 """Batches of whole pictures by whose latents the autoencoder's are scaled."""
+
+_AFTER_VAE = {"encoder": "correction", "decoder": "decoder"}
+"""Stages that go on with the autoencoder, and where it is said of it what they did."""
 
 _READ_CLIPS = 40
 """By which it is measured how well faces are read."""
@@ -67,7 +73,10 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Train for so many steps.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
-    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of weights, data and noise.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, max=2**31, help="Of weights, order and noise, and of new clips; that of the run's, or 0."),
+    ] = None,
     clips: Annotated[
         int | None, typer.Option(min=1, help=f"Clips drawn and coded; those of the run, or {CLIPS}.")
     ] = None,
@@ -75,11 +84,12 @@ def train(
     """Train a preset from nothing, stage by stage."""
     from talkingmachines.avatar import choose_device
     from talkingmachines.presets import preset as preset_of
+    from talkingmachines.weights import drop_figures
 
     spec = preset_of(preset)
     folder = run or Path("runs") / preset
     make_folder(folder)
-    job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed, clips)
+    job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed_of(folder, seed), clips)
     {
         StageName.VAE: _vae,
         StageName.ENCODER: _encoder,
@@ -90,6 +100,8 @@ def train(
         StageName.FINDER: _finder,
         StageName.READER: _reader,
     }[stage](job)
+    if stage not in (StageName.TEACHER, StageName.FINDER, StageName.READER):
+        drop_figures(job.weights)
     print(f"weights: {job.weights}")
 
 
@@ -101,8 +113,14 @@ def _vae(job: Run) -> None:
     from talkingmachines.training.autoencoder import AutoencoderRecipe, AutoencoderStage, calibrate
     from talkingmachines.vae.model import CausalVAE
     from talkingmachines.vae.pixels import to_unit
-    from talkingmachines.weights import save_weights
+    from talkingmachines.weights import read_metadata, save_weights, shard_paths
 
+    said = read_metadata(job.weights, "vae") if job.resume and shard_paths(job.weights, "vae") else {}
+    if lost := [f"`train {stage}`" for stage, key in _AFTER_VAE.items() if key in said]:
+        raise ConfigError(
+            f"the autoencoder in {job.weights} has what {' and '.join(lost)} did, which would be lost: choose another "
+            "--run, or remove it to go on all the same"
+        )
     torch.manual_seed(job.seed)
     model, recipe = CausalVAE(vae_config(job)), AutoencoderRecipe()
     batches = _squares(job, job.seed)
@@ -149,6 +167,7 @@ def _decoder(job: Run) -> None:
     from talkingmachines.data.calls import DrawnCalls
     from talkingmachines.dit.model import DiT
     from talkingmachines.training.autoencoder import AutoencoderRecipe
+    from talkingmachines.training.checkpoint import fingerprint
     from talkingmachines.training.decoder import DecoderStage
     from talkingmachines.vae.model import CausalVAE
     from talkingmachines.weights import save_weights
@@ -173,9 +192,12 @@ def _decoder(job: Run) -> None:
     trained(job, "student", student)
     before = trained(job, "vae", coder)
     student = student.to(job.device).eval().requires_grad_(False)
-    batches.check(coder.to(job.device))
+    # Later its encoder would be told what another decoder misses.
+    if not job.resume:
+        batches.check(coder.to(job.device))
     stage = DecoderStage(coder, student, chunk, recipe, batches)
-    further, taken = run_stage(stage, job, learning_rate=5e-4, muon=False)
+    beside = {"student": fingerprint(student)}
+    further, taken = run_stage(stage, job, learning_rate=5e-4, muon=False, beside=beside)
     save_weights(job.weights, "vae", further, before | {"decoder": job.metadata(recipe=asdict(recipe), **taken)})
 
 
@@ -203,17 +225,19 @@ def _gestures(job: Run) -> None:
 
     from talkingmachines.data.batches import SpeechBatches
     from talkingmachines.encoders.gestures import Gestures
+    from talkingmachines.training.checkpoint import fingerprint
     from talkingmachines.training.gestures import GesturesStage
     from talkingmachines.weights import save_weights
 
+    hearing = trained_hearing(job)
     torch.manual_seed(job.seed)
     assert job.preset.gestures is not None
     batches = SpeechBatches(speech(job), frames=_GESTURE_FRAMES, seed=job.seed)
     model = Gestures(job.preset.gestures)
     shown = first_batches(batches, _CALIBRATED, job)
     model.measure(torch.cat([batch["gestures"] for batch in shown[:4]]).cpu())
-    hearing = trained_hearing(job)
-    gestures, taken = run_stage(GesturesStage(model, hearing, batches), job, learning_rate=1e-3, muon=False)
+    stage, beside = GesturesStage(model, hearing, batches), {"hearing": fingerprint(hearing)}
+    gestures, taken = run_stage(stage, job, learning_rate=1e-3, muon=False, beside=beside)
     assert isinstance(gestures, Gestures)
     tracks = torch.cat([batch["gestures"] for batch in shown])
     with torch.no_grad():
@@ -230,23 +254,24 @@ def _teacher(job: Run) -> None:
     from talkingmachines.dit.model import DiT
     from talkingmachines.training.passes import passes_for
     from talkingmachines.training.teacher import TeacherRecipe, TeacherStage, start_warp
-    from talkingmachines.weights import load_weights, save_weights, shard_paths
+    from talkingmachines.weights import save_weights
 
     sampling = job.preset.sampling
+    projection = trained_projection(job)
     coded = coded_clips(job)
     patch = job.preset.dit.patch[1]
     batches = TeacherBatches(coded, sampling.window, sampling.history, patch, batch=job.batch, seed=job.seed)
     torch.manual_seed(job.seed)
     recipe = TeacherRecipe()
     model = DiT(job.preset.dit)
-    if shard_paths(job.weights, "audio"):
-        # It stays as it was taught: errors of pictures would make it forget the lips.
-        load_weights(job.weights, "audio", model.audio_proj.requires_grad_(False))
+    # It stays as it was taught: errors of pictures would make it forget the lips.
+    model.audio_proj.requires_grad_(False).load_state_dict(projection)
     vae = trained_vae(job)
     start_warp(model, vae)
     stage = TeacherStage(model, recipe, batches, vae, passes_for(job.device))
-    teacher, taken = run_stage(stage, job, learning_rate=1.5e-3, muon=True)
-    said = job.metadata(recipe=asdict(recipe), clips=coded.clips, **taken)
+    knows = coded.config.known
+    teacher, taken = run_stage(stage, job, learning_rate=1.5e-3, muon=True, beside=knows)
+    said = job.metadata(recipe=asdict(recipe), clips=coded.clips, knows=knows, **taken)
     save_weights(job.weights, "teacher", teacher, said, eight_bits=True)
 
 

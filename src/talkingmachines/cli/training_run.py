@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,6 +79,13 @@ class Run:
         return {"preset": self.preset.name, "seed": self.seed, "device": self.device.type, **more}
 
 
+def seed_of(folder: Path, given: int | None) -> int:
+    """Of a run: as given, or that of the clips that are there."""
+    from talkingmachines.data.latents import clips_begun
+
+    return clips_begun(folder / "latents").get("seed", 0) if given is None else given
+
+
 def hearing_config(job: Run) -> "HearingConfig":
     if job.preset.hearing is None:
         raise ConfigError(f"the speech encoder of {job.preset.name} is not trained here: bring wav2vec2")
@@ -124,10 +131,11 @@ def coded_clips(job: Run) -> "LatentClips":
         job.preset.sampling,
     )
     latents = sampling.window + sampling.history
-    clips = job.clips or clips_begun(folder) or CLIPS
+    begun = clips_begun(folder)
+    clips, seed = job.clips or begun.get("clips", CLIPS), begun.get("seed", job.seed)
     # Not of the decoder, whose stage comes after the clips.
     made_by = fingerprint(hearing), fingerprint(coder.coders)
-    config = LatentClipsConfig(clips, latents, job.preset.size, job.seed, *made_by)
+    config = LatentClipsConfig(clips, latents, job.preset.size, seed, *made_by)
     with progress_bar("coding clips") as update:
         return build_latents(folder, coder, hearing, speech(job), config, job.device, job.workers, update)
 
@@ -143,16 +151,42 @@ def trained(job: Run, name: str, model: "nn.Module") -> dict[str, object]:
     if not shard_paths(folder, name):
         folder = weights_folder(job.preset.name)
         shipped = shard_paths(folder, name)
-        if name in _MADE_BY and not (shipped and _known_by(job.weights, job) == _known_by(folder, job)):
+        if name in _MADE_BY and not (shipped and known_by(job.weights, job) == known_by(folder, job)):
             raise CheckpointError(
                 f"no {name} weights in {job.weights}, and none are shipped that know its encoder and hearing: "
                 f"run {_MADE_BY[name]} first"
             )
+    # Earlier weights do not say what they know.
+    elif name in _MADE_BY and read_metadata(folder, name).get("knows") not in (None, known_by(folder, job)):
+        raise CheckpointError(
+            f"the {name} weights in {folder} know another encoder or hearing than are there now: "
+            f"run {_MADE_BY[name]} anew"
+        )
     load_weights(folder, name, model)
     return read_metadata(folder, name)
 
 
-def _known_by(folder: Path, job: Run) -> list[str]:
+def trained_projection(job: Run) -> "dict[str, Tensor]":
+    """The audio projection as `train audio` has taught it: the run's, or the shipped one, where its hearing is.
+
+    Raises CheckpointError where there is none for what the run hears with.
+    """
+    from talkingmachines.dit.model import DiT
+    from talkingmachines.weights import load_weights, shard_paths, weights_folder
+
+    model, shipped = DiT(job.preset.dit), weights_folder(job.preset.name)
+    if shard_paths(job.weights, "audio"):
+        load_weights(job.weights, "audio", model.audio_proj)
+    elif shard_paths(shipped, "teacher") and known_by(job.weights, job)["hearing"] == known_by(shipped, job)["hearing"]:
+        load_weights(shipped, "teacher", model)
+    else:
+        raise CheckpointError(
+            f"no audio weights in {job.weights}, and none are shipped that know its hearing: run `train audio` first"
+        )
+    return model.audio_proj.state_dict()
+
+
+def known_by(folder: Path, job: Run) -> dict[str, str]:
     """Fingerprints of what teacher and student of a folder know, encoder and hearing; the shipped ones where it has
     none. The decoder goes on under them."""
     from talkingmachines.encoders.hearing import Hearing
@@ -163,7 +197,7 @@ def _known_by(folder: Path, job: Run) -> list[str]:
     vae, hearing = CausalVAE(vae_config(job)), Hearing(hearing_config(job))
     for name, model in (("vae", vae), ("hearing", hearing)):
         load_weights(folder if shard_paths(folder, name) else weights_folder(job.preset.name), name, model)
-    return [fingerprint(vae.coders), fingerprint(hearing)]
+    return {"hearing": fingerprint(hearing), "encoder": fingerprint(vae.coders)}
 
 
 def trained_vae(job: Run) -> "CausalVAE":
@@ -183,12 +217,18 @@ def first_batches(batches: "Dataset[dict[str, Tensor]]", count: int, job: Run) -
 
 
 def run_stage(
-    stage: "Stage", job: Run, *, learning_rate: float, muon: bool, to_its_end: bool = False
+    stage: "Stage",
+    job: Run,
+    *,
+    learning_rate: float,
+    muon: bool,
+    to_its_end: bool = False,
+    beside: Mapping[str, str] = {},
 ) -> tuple["nn.Module", dict[str, object]]:
     """Run the loop with a progress bar and TensorBoard logs. Returns the averaged model and what was done.
 
     to_its_end: a run that is stopped before raises KeyboardInterrupt, with its checkpoint written, for stages whose
-    next one begins by itself. Raises ConfigError for a folder with a run that is not resumed.
+    next one begins by itself. beside: as of Trainer. Raises ConfigError for a folder with a run that is not resumed.
     """
     from talkingmachines.training.config import LoopConfig
     from talkingmachines.training.loop import Trainer
@@ -197,7 +237,7 @@ def run_stage(
     if not job.resume and (folder / "state.pt").exists():
         raise ConfigError(f"{folder} holds a run already: add --resume to go on, or choose another --run")
     config = LoopConfig(steps=job.steps, minutes=job.minutes, learning_rate=learning_rate, muon=muon, seed=job.seed)
-    trainer = Trainer(stage, config, folder, job.device)
+    trainer = Trainer(stage, config, folder, job.device, beside)
     if job.resume:
         trainer.resume()
     with _logs(folder) as writer, _stop_signal() as stopped, training_bar(stage.name) as report:

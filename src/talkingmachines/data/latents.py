@@ -60,6 +60,11 @@ class LatentClipsConfig:
     hearing: str = ""
     encoder: str = ""
 
+    @property
+    def known(self) -> dict[str, str]:
+        """What a model that learns from them knows, and no other."""
+        return {"hearing": self.hearing, "encoder": self.encoder}
+
     def clip_seed(self, index: int) -> int:
         """What a clip is drawn from."""
         return _SEEDS * self.seed + index
@@ -174,10 +179,9 @@ def _coded(items: list[dict[str, Tensor]], vae: CausalVAE, hearing: Hearing, dev
     return kept | {"latents": latents.transpose(1, 2).half(), "features": torch.stack(features).half()}
 
 
-def clips_begun(folder: Path) -> int | None:
-    """How many clips `build_latents` makes, or has made, in a folder; None where it has not begun."""
-    made, _ = _progress(folder)
-    return int(made["clips"]) if made else None
+def clips_begun(folder: Path) -> dict[str, Any]:
+    """The settings by which `build_latents` makes, or has made, the clips in a folder; none where it has not begun."""
+    return _progress(folder)[0]
 
 
 def _clips_done(folder: Path, config: LatentClipsConfig) -> int:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,10 +72,21 @@ class _Figures:
 
 
 class Trainer:
-    """One run of one stage. Stopped anywhere and resumed from its last checkpoint, it computes the same steps."""
+    """One run of one stage. Stopped anywhere and resumed from its last checkpoint, it computes the same steps.
 
-    def __init__(self, stage: Stage, config: LoopConfig, run_dir: Path, device: torch.device) -> None:
+    beside: fingerprints, by name, of what it learns from that is no part of its model.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        config: LoopConfig,
+        run_dir: Path,
+        device: torch.device,
+        beside: Mapping[str, str] = {},
+    ) -> None:
         self.stage, self.config, self.run_dir, self.device = stage, config, run_dir, device
+        self.beside = dict(beside)
         self.model = stage.model.to(device)
         self.ema = EMA(self.model, config.ema_decay)
         self.optimizers = build_optimizers(self.model, config)
@@ -85,6 +96,7 @@ class Trainer:
     def save(self) -> None:
         state: dict[str, Any] = {
             "stage": self.stage.name,
+            "beside": self.beside,
             "step": self.step,
             "elapsed": self.elapsed,
             "model": self.model.state_dict(),
@@ -95,10 +107,17 @@ class Trainer:
 
     def resume(self) -> None:
         """Load the last checkpoint. Raises TrainingError when it is missing, damaged or of another stage, or when what
-        this one does not train has become another since."""
+        this one does not train, or learns from, has become another since."""
         state = load_state(self.run_dir)
         if state["stage"] != self.stage.name:
             raise TrainingError(f"{self.run_dir} holds a run of {state['stage']!r}, not of {self.stage.name!r}")
+        # Checkpoints of before do not say it.
+        beside = state.get("beside", self.beside)
+        if changed := [name for name, known in self.beside.items() if beside.get(name) != known]:
+            raise TrainingError(
+                f"{self.run_dir} was trained with another {' and '.join(changed)} than the run has now: remove it, and "
+                "begin this stage anew"
+            )
         fixed = {name: p.detach().cpu().clone() for name, p in self.model.named_parameters() if not p.requires_grad}
         try:
             self.model.load_state_dict(state["model"])

@@ -1,11 +1,13 @@
 """A store of utterances of one split, so that machines that train need no synthesiser."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
+from importlib.resources import files
 from multiprocessing import get_context
 from pathlib import Path
 from zipfile import BadZipFile
@@ -108,6 +110,14 @@ class SpeechBank:
             for i, (voice, text) in enumerate(zip(notes["voices"], notes["texts"], strict=True))
         )
         return cls(notes["split"], utterances)
+
+
+def origin() -> str:
+    """What tells speech from any that is made otherwise: a digest of the sources. The voices' versions are pinned."""
+    digest = hashlib.sha256()
+    for source in ("bank", "sentences", "sound", "speech", "visemes", "voices_espeak", "voices_piper"):
+        digest.update(files("talkingmachines.data.synthetic").joinpath(f"{source}.py").read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _utterance(split: str, seed: int, index: int) -> Utterance:
