@@ -16,6 +16,7 @@ from talkingmachines.conversation.counts import CallCounts
 from talkingmachines.errors import MediaError, TalkingMachinesError
 from talkingmachines.server.logs import call_id
 from talkingmachines.server.metrics import Metrics
+from talkingmachines.server.pictures import Pictures
 from talkingmachines.server.recording import Recorder
 from talkingmachines.server.recordings import Recordings
 from talkingmachines.server.timing import ChunkTimes
@@ -110,9 +111,10 @@ class Calls:
         max_calls: int,
         metrics: Metrics,
         recordings: Recordings,
+        pictures: Pictures,
     ) -> None:
         self._make_call, self._make_signalling = make_call, make_signalling
-        self.max_calls, self.metrics, self.recordings = max_calls, metrics, recordings
+        self.max_calls, self.metrics, self.recordings, self.pictures = max_calls, metrics, recordings, pictures
         self.active: dict[str, Call] = {}
         self._ended: OrderedDict[str, Ended] = OrderedDict()
         self._closed = False
@@ -173,8 +175,8 @@ class Calls:
         await asyncio.gather(*(self.end(call, "the server was stopped") for call in list(self.active.values())))
 
     async def watch(self, every: float = 1.0) -> None:
-        """Ends calls whose caller never came or has gone, keeps the metrics and deletes old recordings; until it is
-        cancelled."""
+        """Ends calls whose caller never came or has gone, keeps the metrics and deletes old recordings and pictures;
+        until it is cancelled."""
         while True:
             await asyncio.sleep(every)
             try:
@@ -189,6 +191,7 @@ class Calls:
             self.metrics.observe(call)
         gone = [(call, reason) for call in calls if (reason := self._gone(call))]
         await asyncio.gather(*(self.end(call, reason) for call, reason in gone))
+        self.pictures.clean([call.pixels for call in self.active.values()])
         await asyncio.to_thread(self.recordings.clean, {call.recorded for call in self.active.values()})
 
     async def record(self, call: Call, on: bool) -> str | None:
