@@ -217,12 +217,30 @@ def test_who_vanishes_makes_room(monkeypatch, connected, reason):
     with TestClient(fake_app(make_signalling=lambda: signalling), base_url="http://localhost") as client:
         if connected:
             path, _ = begin(client)
+            client.portal.call(client.app.state.calls._look_after)
             signalling.connection.connected = False
         else:
             path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"
         wait_until(lambda: not client.app.state.calls.active)
         assert client.post(f"{path}/report", json={}).json()["detail"] == reason
         assert not connected or signalling.connection.closed
+
+
+def test_a_line_that_never_stood_is_not_a_lost_one(monkeypatch):
+    """Nor is its call counted."""
+    monkeypatch.setattr(calls_module, "LOST", -1.0)
+    signalling = FakeSignalling()
+    with TestClient(fake_app(make_signalling=lambda: signalling), base_url="http://localhost") as client:
+        path, _ = begin(client)
+        signalling.connection.connected = False
+        client.portal.call(client.app.state.calls._look_after)
+        assert "calls_started_total 0.0" in client.get("/metrics").text
+        signalling.connection.connected = True
+        client.portal.call(client.app.state.calls._look_after)
+        assert "calls_started_total 1.0" in client.get("/metrics").text
+        signalling.connection.connected = False
+        client.portal.call(client.app.state.calls._look_after)
+        assert client.post(f"{path}/report", json={}).json()["detail"] == "the connection was lost"
 
 
 def test_shutdown_ends_the_calls():
@@ -364,6 +382,7 @@ def test_ten_calls_that_are_dropped_leave_nothing(monkeypatch):
     with TestClient(fake_app(make_signalling=make_signalling, max_calls=10), base_url="http://localhost") as client:
         for _ in range(10):
             begin(client)
+        client.portal.call(client.app.state.calls._look_after)
         for signalling in made:
             signalling.connection.connected = False
         wait_until(lambda: not client.app.state.calls.active)

@@ -67,7 +67,8 @@ class Call:
     """One call. pixels: the picture of the character, [H, W, 3] uint8.
 
     pc_id: names the connection that the caller has now; answers to offers carry it. replaced: the one before, which a
-    caller still names who never got the answer. recorded: the last recording.
+    caller still names who never got the answer. connected: whether the line has ever stood. recorded: the last
+    recording.
     """
 
     id: str
@@ -76,7 +77,7 @@ class Call:
     counts: CallCounts
     chunks: ChunkTimes = field(default_factory=ChunkTimes)
     heard_at: float = field(default_factory=time.monotonic)
-    started_at: float | None = None
+    connected: bool = False
     connection: Connection | None = None
     pc_id: str | None = None
     replaced: str | None = None
@@ -222,9 +223,12 @@ class Calls:
     def _gone(self, call: Call) -> str:
         if call.connection is not None and call.connection.is_connected():
             call.heard_at = time.monotonic()
+            if not call.connected:
+                call.connected = True
+                self.metrics.started.inc()
             return ""
         silent = time.monotonic() - call.heard_at
-        if call.started_at is None:
+        if not call.connected:
             return "the caller never came" if silent > CONNECT else ""
         return "the connection was lost" if silent > LOST else ""
 
@@ -232,9 +236,8 @@ class Calls:
         if call.ending or call.task is not None:  # it is over, or about to be: who comes back has the connection before
             await connection.disconnect()
             return
-        call.connection, call.started_at = connection, time.monotonic()
+        call.connection = connection
         call.task = asyncio.create_task(self._run(call), name=f"call {call.counts.call_id}")
-        self.metrics.started.inc()
 
     async def _run(self, call: Call) -> None:
         call_id.set(call.counts.call_id)
