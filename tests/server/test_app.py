@@ -48,7 +48,7 @@ def test_a_call_from_beginning_to_end(client):
     candidates = {"candidates": [{"candidate": "candidate:1", "sdp_mid": "0", "sdp_mline_index": 0}]}
     assert client.patch(f"{path}/offer", json=candidates).status_code == 204
     assert client.post(f"{path}/report", json={"fps": 25}).json()["late"] == 0
-    assert client.post(f"{path}/end").json() == {"finished": None}
+    assert client.post(f"{path}/end").json() == {"finished": []}
     again = client.post(f"{path}/end")
     assert (again.status_code, again.json()["detail"]) == (410, "you hung up")
     assert client.app.state.calls.active == {}
@@ -269,8 +269,8 @@ def test_ended_twice_it_is_still_cleaned_up(tmp_path):
         path, _ = begin(client)
         client.portal.call(ends_twice, client.app.state.calls)
         ended = client.post(f"{path}/report", json={}).json()
-        assert ended["detail"] == "one" and ended["finished"] == next(tmp_path.iterdir()).name
-        assert ended["finished"].endswith(".mp4") and ".part." not in ended["finished"]
+        assert ended["detail"] == "one" and ended["finished"] == [next(tmp_path.iterdir()).name]
+        assert ended["finished"][0].endswith(".mp4") and ".part." not in ended["finished"][0]
 
 
 def test_ended_before_its_first_step_it_leaves_no_place_taken():

@@ -263,13 +263,15 @@ def test_all_of_it_by_keyboard(view):
     assert one.page.get_attribute("#mute", "aria-pressed") == "true"
     press("c")
     assert one.page.get_attribute("#cc", "aria-pressed") == "false"
-    press("r")
-    one.page.wait_for_selector("#recording:visible")
+    for shown in ("visible", "hidden", "visible"):
+        press("r")
+        one.page.wait_for_selector("#recording", state=shown)
     press("Escape")
     assert one.page.is_visible("#toast")
     press("Escape")
     one.state("ended")
-    one.page.wait_for_selector("#download:visible")
+    one.page.wait_for_selector("#recordings a:visible")
+    assert one.page.locator("#recordings a").all_inner_texts() == ["Save recording 1", "Save recording 2"]
     assert focused() == "again"
 
 

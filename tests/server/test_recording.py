@@ -162,7 +162,7 @@ def test_one_button_records():
         stopped = client.post(f"{path}/recording", json={"on": False}).json()
         file = client.get(f"/api/recordings/{stopped['finished']}")
         assert file.headers["content-type"] == "video/mp4" and file.content[4:8] == b"ftyp"
-        assert client.post(f"{path}/end").json() == {"finished": stopped["finished"]}
+        assert client.post(f"{path}/end").json() == {"finished": [stopped["finished"]]}
         kept = client.app.state.calls.recordings.path(stopped["finished"])
     assert not kept.exists()  # nobody asked to keep it
 
@@ -181,7 +181,7 @@ def test_a_recording_that_has_failed_is_begun_anew(monkeypatch):
         first = client.post(f"{path}/recording", json={"on": False}).json()["finished"]
         client.post(f"{path}/recording", json={"on": True})
         second = client.post(f"{path}/recording", json={"on": False}).json()["finished"]
-        assert first and second and first != second
+        assert client.post(f"{path}/end").json() == {"finished": [first, second]} and first != second
 
 
 def test_what_users_have_recorded_is_deleted_after_an_hour(monkeypatch):
@@ -191,6 +191,8 @@ def test_what_users_have_recorded_is_deleted_after_an_hour(monkeypatch):
         feed(client)
         name = client.post(f"{path}/recording", json={"on": False}).json()["finished"]
         kept = client.app.state.calls.recordings.path(name)
+        for on in (True, False):
+            client.post(f"{path}/recording", json={"on": on})
         os.utime(kept, (0, 0))
         time.sleep(1.2)
         assert kept.exists(), "its call goes on"

@@ -67,8 +67,8 @@ class Call:
     """One call. pixels: the picture of the character, [H, W, 3] uint8.
 
     pc_id: names the connection that the caller has now; answers to offers carry it. replaced: the one before, which a
-    caller still names who never got the answer. connected: whether the line has ever stood. recorded: the last
-    recording.
+    caller still names who never got the answer. connected: whether the line has ever stood. recorded: the names of its
+    recordings.
     """
 
     id: str
@@ -82,7 +82,7 @@ class Call:
     pc_id: str | None = None
     replaced: str | None = None
     recorder: Recorder | None = None
-    recorded: str | None = None
+    recorded: list[str] = field(default_factory=list)
     reason: str = ""
     ending: bool = False
     task: "asyncio.Task[None] | None" = None
@@ -92,10 +92,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Ended:
-    """What is remembered of a call. recorded: the name of its recording, which can be fetched."""
+    """What is remembered of a call. recorded: the names of its recordings, which can be fetched."""
 
     reason: str
-    recorded: str | None
+    recorded: list[str]
 
 
 MakeCall = Callable[[Any, Call], Awaitable[None]]
@@ -193,7 +193,8 @@ class Calls:
         gone = [(call, reason) for call in calls if (reason := self._gone(call))]
         await asyncio.gather(*(self.end(call, reason) for call, reason in gone))
         self.pictures.clean([call.pixels for call in self.active.values()])
-        await asyncio.to_thread(self.recordings.clean, {call.recorded for call in self.active.values()})
+        wanted = {name for call in self.active.values() for name in call.recorded}
+        await asyncio.to_thread(self.recordings.clean, wanted)
 
     async def record(self, call: Call, on: bool) -> str | None:
         """Starts or stops a recording; the name of the one that has been stopped, None when it had failed. One that has
@@ -217,7 +218,8 @@ class Calls:
             return None
         recorder, call.recorder = call.recorder, None
         finished = await asyncio.to_thread(self.recordings.finish, recorder)
-        call.recorded = finished or call.recorded
+        if finished:
+            call.recorded.append(finished)
         return finished
 
     def _gone(self, call: Call) -> str:

@@ -192,22 +192,27 @@ function release() {
   for (const id of ["camera", "record"]) press(id, false);
 }
 
-function over(reason, finished = null) {
+function over(reason, finished = []) {
   release();
   show("ended", { text: sentence(reason), again: "Call again" });
   offer(finished);
 }
 
-/** A recording to save, if there is one. */
+/** The recordings to save. finished: their names. */
 function offer(finished) {
-  $("download").hidden = !finished;
-  $("download").onclick = (event) => save(event, finished);
+  const links = finished.map((name, index) => {
+    const textContent = finished.length > 1 ? `Save recording ${index + 1}` : "Save the recording";
+    const link = Object.assign(document.createElement("a"), { className: "soft", href: "#", textContent });
+    link.onclick = (event) => save(event, name);
+    return link;
+  });
+  $("recordings").replaceChildren(...links);
 }
 
 async function hangUp() {
   if (!inCall()) return;
   over("Thanks for the call.");
-  offer(await page.line?.hangUp());
+  offer((await page.line?.hangUp()) ?? []);
 }
 
 /** Saves a recording: fetched, because a link cannot carry the token. */

@@ -10,11 +10,11 @@ const ANSWER = 7000; // ms; the server asks its STUN and TURN servers for up to 
 const STUCK = 3500; // ms without an answer in which a new connection counts as failed
 
 export class ServerError extends Error {
-  /** finished: the name of the recording of a call that has ended. */
+  /** finished: the names of the recordings of a call that has ended. */
   constructor(status, { detail, finished }) {
     super(detail);
     this.status = status;
-    this.finished = finished ?? null;
+    this.finished = finished ?? [];
   }
 }
 
@@ -182,11 +182,11 @@ export class Line extends EventTarget {
   }
 
   async hangUp() {
-    if (this.over) return null;
+    if (this.over) return [];
     this.over = true;
     const answer = this.id && (await this.end());
     this.drop();
-    return answer?.finished ?? null;
+    return answer?.finished ?? [];
   }
 
   /** Tells the server that it is over; null where that cannot be told. */
@@ -194,7 +194,7 @@ export class Line extends EventTarget {
     return this.ask("POST", "end", {}).then((response) => response.json()).catch(() => null);
   }
 
-  finish({ message, finished = null }) {
+  finish({ message, finished = [] }) {
     if (this.over) return;
     this.over = true;
     this.drop();
