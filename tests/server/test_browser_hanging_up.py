@@ -53,8 +53,13 @@ def test_hung_up_before_the_server_has_answered(view, link):
     one.state("ended")
     with one.page.expect_response("**/end"):
         held[0].continue_()
+    assert free(link) == 2
+
+
+def free(link):
+    """Places for calls."""
     with urllib.request.urlopen(f"{link}readyz", timeout=10) as answer:
-        assert json.load(answer)["free"] == 2
+        return json.load(answer)["free"]
 
 
 def test_a_new_call_is_not_muted(view):
@@ -88,6 +93,28 @@ def test_a_line_that_comes_back_while_a_new_one_is_tried(view):
     one.page.evaluate("fake.pcs[0].become('connected')")
     held[0].abort()
     one.state("listening")
+
+
+def test_a_line_that_is_given_up_leaves_no_place_taken_and_what_was_recorded(view, link):
+    one = view()
+    one.call()
+    one.page.keyboard.press("r")
+    one.page.wait_for_selector("#recording:visible")
+    one.page.evaluate("fake.never = true; fake.pcs.at(-1).become('failed')")
+    one.state("reconnecting")
+    one.page.evaluate("const now = Date.now; Date.now = () => now() + 30000")
+    one.state("ended")
+    assert one.page.is_visible("#recordings a") and free(link) == 2
+
+
+def test_the_recording_of_a_call_that_the_server_ended_first(view):
+    one = view()
+    one.call()
+    one.page.keyboard.press("r")
+    one.page.wait_for_selector("#recording:visible")
+    one.page.route("**/end", lambda route: (route.fetch(), route.continue_()))
+    one.page.click("#end")
+    one.page.wait_for_selector("#recordings a:visible")
 
 
 def test_the_whole_link_in_a_tab_that_had_half_of_it(view):

@@ -7,6 +7,7 @@ const PING = 1000; // ms; without pings for 3 s the server takes the line for de
 const NO_WAY = "No connection could be made: a network on the way does not let calls through. The server may need a TURN server.";
 const BUFFER = 60; // ms that sound and pictures are held back, both alike from the start: left alone they take seconds to meet
 const ANSWER = 7000; // ms; the server asks its STUN and TURN servers for up to 5 s before it answers
+const GOODBYE = 15000; // ms; the server takes up to 10 s to clean up
 const STUCK = 3500; // ms without an answer in which a new connection counts as failed
 
 export class ServerError extends Error {
@@ -152,7 +153,7 @@ export class Line extends EventTarget {
     if (this.was) this.tell("lost");
     while (!this.over && this.pc.connectionState !== "connected") {
       if (Date.now() - this.lostAt > GIVE_UP) {
-        this.finish({ message: this.was ? "The connection was lost." : NO_WAY });
+        await this.giveUp(this.was ? "The connection was lost." : NO_WAY);
         break;
       }
       let since = Date.now();
@@ -160,7 +161,7 @@ export class Line extends EventTarget {
         await this.connect();
         since = Date.now();
       } catch (error) {
-        if ([401, 404, 409, 410].includes(error.status)) this.finish(error);
+        if ([401, 404, 409, 410].includes(error.status)) await this.giveUp(error.message);
       }
       while (!this.over && Date.now() - since < STUCK && this.pc.connectionState !== "connected") {
         await new Promise((done) => setTimeout(done, 100));
@@ -184,14 +185,19 @@ export class Line extends EventTarget {
   async hangUp() {
     if (this.over) return [];
     this.over = true;
-    const answer = this.id && (await this.end());
+    const { finished } = this.id ? await this.end() : { finished: [] };
     this.drop();
-    return answer?.finished ?? [];
+    return finished;
   }
 
-  /** Tells the server that it is over; null where that cannot be told. */
+  /** Tells the server that it is over, for the place to be free. What has been recorded, also where the server was first. */
   async end() {
-    return this.ask("POST", "end", {}).then((response) => response.json()).catch(() => null);
+    return this.ask("POST", "end", {}, AbortSignal.timeout(GOODBYE)).then((response) => response.json()).catch((error) => error);
+  }
+
+  async giveUp(message) {
+    const { finished } = await this.end();
+    this.finish({ message, finished });
   }
 
   finish({ message, finished = [] }) {
