@@ -56,6 +56,21 @@ def test_hung_up_before_the_server_has_answered(view, link):
     assert free(link) == 2
 
 
+def test_the_next_call_waits_until_the_last_is_over(view):
+    one, held, asked = view(), [], []
+    one.call()
+    one.page.route("**/end", lambda route: held.append(route))  # noqa: PLW0108  # playwright marks functions
+    one.page.click("#end")
+    one.page.click("#again")
+    one.page.on("request", lambda request: asked.append(request.url))
+    one.page.click("#start")
+    one.page.wait_for_timeout(500)
+    assert held and not asked and one.page.get_attribute("body", "data-state") == "connecting"
+    held[0].continue_()
+    one.state("listening")
+    one.page.unroute("**/end")
+
+
 def free(link):
     """Places for calls."""
     with urllib.request.urlopen(f"{link}readyz", timeout=10) as answer:

@@ -8,7 +8,7 @@ const token = new URLSearchParams(location.hash.slice(1)).get("token");
 const REPORT = 2000; // ms
 const THINKING = 12000; // ms after which a character that does not answer is listening again
 
-const page = { config: null, character: null, call: 0, line: null, microphone: null, camera: null, began: 0, seen: null };
+const page = { config: null, character: null, call: 0, line: null, gone: null, microphone: null, camera: null, began: 0, seen: null };
 
 /* Before the call */
 
@@ -125,9 +125,10 @@ async function start() {
   line.addEventListener("ended", ({ detail }) => over(detail.message, detail.finished));
   line.addEventListener("message", ({ detail }) => heard(detail));
   try {
-    await line.start(page.character.id, page.microphone);
+    await page.gone; // the place of the call before may be the only one
+    if (!line.over) await line.start(page.character.id, page.microphone);
   } catch (error) {
-    line.hangUp();
+    page.gone = line.hangUp();
     if (call !== page.call) return;
     release();
     if (error.status === 503) show("busy", { text: `${page.config.name} is in a call with somebody else just now. Try again in a moment.` });
@@ -212,7 +213,8 @@ function offer(finished) {
 async function hangUp() {
   if (!inCall()) return;
   over("Thanks for the call.");
-  offer((await page.line?.hangUp()) ?? []);
+  page.gone = page.line?.hangUp();
+  offer((await page.gone) ?? []);
 }
 
 /** Saves a recording: fetched, because a link cannot carry the token. */
