@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import av
@@ -11,6 +12,7 @@ from fastapi.testclient import TestClient
 from server_fakes import CHARACTER, OFFER, SIZE, fake_app
 
 from talkingmachines.errors import MediaError
+from talkingmachines.server import calls, recording
 from talkingmachines.server.mixing import Mixer
 from talkingmachines.server.recording import Recorder, recover
 from talkingmachines.types import SAMPLE_RATE, SAMPLES_PER_FRAME
@@ -115,6 +117,29 @@ def test_a_slow_disk_makes_nobody_wait(tmp_path, monkeypatch):
         recorder.picture(np.zeros((2, 2, 3), np.uint8))
     assert time.monotonic() - began < 0.5 and recorder.lost > 0
     recorder.close()
+
+
+def test_a_disk_that_hangs_makes_nobody_wait_at_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(recording, "HANGS", 0.2)
+    recorder = Recorder(tmp_path / "a.mp4", (SIZE, SIZE), "a call")
+    works_again = threading.Event()
+    monkeypatch.setattr(recorder._file, "add", lambda *_: works_again.wait())
+    for _ in range(700):
+        recorder.picture(np.zeros((2, 2, 3), np.uint8))
+    assert recorder.close() is None and "the disk hangs" in str(recorder.failure)
+    works_again.set()
+
+
+def test_a_disk_that_hangs_keeps_no_place_taken(monkeypatch):
+    works_again = threading.Event()
+    monkeypatch.setattr(calls, "ENDING", 0.3)
+    with TestClient(fake_app(), base_url="http://localhost") as client:
+        path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"
+        monkeypatch.setattr(client.app.state.calls.recordings, "start", lambda _: works_again.wait())
+        (call,) = client.app.state.calls.active.values()
+        client.portal.start_task_soon(client.app.state.calls.record, call, True)
+        assert client.post(f"{path}/end").status_code == 200 and not client.app.state.calls.active
+        works_again.set()
 
 
 def test_mixing():

@@ -1,7 +1,6 @@
 """The calls that are going on: who may come in, what each one has, and that nothing of it is left when it ends."""
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import time
@@ -274,8 +273,11 @@ class Calls:
         if self.active.get(call.id) is not call:
             return
         call.ending = True
-        with contextlib.suppress(Exception):
-            await self.record(call, on=False)
+        try:
+            async with asyncio.timeout(ENDING):
+                await self.record(call, on=False)
+        except Exception as error:  # nor must a disk that hangs
+            log.warning("the recording did not end cleanly: %r", error)
         if call.connection is not None:
             try:
                 async with asyncio.timeout(ENDING / 2):
