@@ -170,7 +170,15 @@ def test_thinking_camera_and_panel(view):
     one.call()
     one.page.keyboard.press("v")
     one.page.keyboard.press("l")
-    one.page.evaluate("fake.say('user-stopped-speaking')")
+    one.page.evaluate("fake.say('user-started-speaking'); fake.say('user-stopped-speaking')")
+    assert one.page.get_attribute("body", "data-state") == "listening", "a cough"
+    one.page.evaluate("fake.say('user-transcription', { text: 'Why?', final: true })")
+    one.state("thinking")
+    one.page.evaluate("fake.say('user-started-speaking')")
+    one.state("listening")
+    one.page.evaluate(
+        "fake.say('user-transcription', { text: 'Why?', final: true }); fake.say('user-stopped-speaking')"
+    )
     one.state("thinking")
     one.look("thinking-panel-dark")
     assert one.page.is_visible("#self") and one.page.is_visible("#panel")

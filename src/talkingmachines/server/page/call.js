@@ -153,12 +153,18 @@ function connected() {
   $("face").play().catch(() => toast("Click anywhere to hear the call.", 6000));
 }
 
+const turn = { over: false, words: false }; // the user's: a noise without words gets no answer
+
 /** A message of pipecat's RTVI protocol. */
 function heard({ type, data }) {
   const name = page.config.name;
-  const to = {
+  if (type === "user-started-speaking" || type === "bot-started-speaking") turn.over = turn.words = false;
+  else if (type === "user-stopped-speaking") turn.over = true;
+  else if (type === "user-transcription" && data.text.trim()) turn.words = true;
+  // A voice on this machine is told the words first, services often later.
+  const asked = type.startsWith("user-") && turn.over && turn.words && state() === "listening";
+  const to = asked ? "thinking" : {
     "user-started-speaking": "listening",
-    "user-stopped-speaking": "thinking",
     "bot-llm-started": "thinking",
     "bot-started-speaking": "speaking",
     "bot-stopped-speaking": "listening",
