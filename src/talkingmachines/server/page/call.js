@@ -6,6 +6,7 @@ import { $, captions, glow, inCall, show, state, timer, toast } from "/page/view
 
 const token = new URLSearchParams(location.hash.slice(1)).get("token");
 const REPORT = 2000; // ms
+const MICROPHONE = { audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true } };
 const THINKING = 12000; // ms after which a character that does not answer is listening again
 
 const page = { config: null, character: null, call: 0, line: null, gone: null, microphone: null, camera: null, began: 0, seen: null };
@@ -109,15 +110,13 @@ async function start() {
   let microphone;
   try {
     if (!navigator.mediaDevices) throw new DOMException("", "SecurityError");
-    const audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
-    microphone = await navigator.mediaDevices.getUserMedia({ audio });
+    microphone = await navigator.mediaDevices.getUserMedia(MICROPHONE);
   } catch (error) {
     if (call === page.call) show("nomic", noMicrophone(error));
     return;
   }
   if (call !== page.call) return stop(microphone); // hung up while the browser asked for it
-  page.microphone = microphone;
-  page.microphone.getAudioTracks()[0].onended = () => inCall() && toast("The microphone is gone. Plug it in and call again.", 6000);
+  hearBy(microphone);
   const line = (page.line = new Line(token, page.config.iceServers));
   line.addEventListener("stream", ({ detail }) => ($("face").srcObject = detail));
   line.addEventListener("connected", connected);
@@ -134,6 +133,27 @@ async function start() {
     if (error.status === 503) show("busy", { text: `${page.config.name} is in a call with somebody else just now. Try again in a moment.` });
     else show("ended", { title: "The call did not come about", text: sentence(error.message) });
   }
+}
+
+function hearBy(microphone) {
+  page.microphone = microphone;
+  const [track] = microphone.getAudioTracks();
+  track.enabled = !pressed("mute");
+  track.onended = hearAgain;
+  showMuted(pressed("mute"));
+}
+
+const deaf = () => page.microphone?.getAudioTracks()[0].readyState === "ended";
+
+/** The microphone was unplugged or withdrawn: takes another, or the same once it is back. Until then the page says so. */
+async function hearAgain() {
+  showMuted(pressed("mute"));
+  const call = page.call;
+  const microphone = await navigator.mediaDevices.getUserMedia(MICROPHONE).catch(() => null);
+  if (call !== page.call || !deaf()) return stop(microphone);
+  if (!microphone) return;
+  hearBy(microphone);
+  page.line.hearBy(microphone);
 }
 
 function noMicrophone(error) {
@@ -243,6 +263,7 @@ const pressed = (id) => $(id).getAttribute("aria-pressed") === "true";
 
 function mute(on = !pressed("mute")) {
   if (!page.microphone) return;
+  if (deaf()) return hearAgain();
   page.microphone.getAudioTracks().forEach((track) => (track.enabled = !on));
   showMuted(on);
 }
@@ -250,7 +271,8 @@ function mute(on = !pressed("mute")) {
 function showMuted(on) {
   press("mute", on);
   $("mute").setAttribute("aria-label", on ? "Unmute" : "Mute");
-  $("mute").querySelector("use").setAttribute("href", on ? "#i-mic-off" : "#i-mic");
+  $("mute").querySelector("use").setAttribute("href", on || deaf() ? "#i-mic-off" : "#i-mic");
+  $("deaf").hidden = !deaf();
   $("mute").title = on ? "Unmute (M); hold Space to talk" : "Mute (M)";
 }
 
@@ -358,6 +380,7 @@ $("face").onplaying = () => {
 };
 addEventListener("click", () => inCall() && $("face").play().catch(() => {}));
 addEventListener("resize", glow);
+navigator.mediaDevices?.addEventListener("devicechange", () => deaf() && hearAgain());
 addEventListener("pagehide", () => page.line?.hangUp());
 
 setInterval(() => {

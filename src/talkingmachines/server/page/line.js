@@ -54,6 +54,12 @@ export class Line extends EventTarget {
     else await this.connect();
   }
 
+  /** Another microphone. */
+  hearBy(microphone) {
+    this.microphone = microphone;
+    this.pc?.getSenders()[0].replaceTrack(microphone.getAudioTracks()[0]).catch(() => {});
+  }
+
   ask(method, path, body, signal) {
     return ask(method, `/api/calls/${this.id}/${path}`, body, this.token, signal);
   }
