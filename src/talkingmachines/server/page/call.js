@@ -270,10 +270,9 @@ function mute(on = !pressed("mute")) {
 
 function showMuted(on) {
   press("mute", on);
-  $("mute").setAttribute("aria-label", on ? "Unmute" : "Mute");
   $("mute").querySelector("use").setAttribute("href", on || deaf() ? "#i-mic-off" : "#i-mic");
   $("deaf").hidden = !deaf();
-  $("mute").title = on ? "Unmute (M); hold Space to talk" : "Mute (M)";
+  $("mute").title = on ? "Muted (M); hold Space to talk" : "Mute (M)";
 }
 
 async function camera() {
