@@ -26,7 +26,7 @@ from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.services.openai.llm import OpenAILLMService
 
-from talkingmachines.conversation.call import CallCounts, CallOptions, prepare, run_call
+from talkingmachines.conversation.call import LEFT, REFUSED, CallCounts, CallOptions, prepare, run_call
 from talkingmachines.conversation.persona import Persona
 from talkingmachines.conversation.voices import fallback, local
 from talkingmachines.conversation.voices.local import REMEMBERED, ServedLanguage
@@ -80,7 +80,7 @@ class ModelServer:
 
     answer: str = "Paris, of course. It is lovely."
     spoken: list[str] = field(default_factory=list)
-    fails: bool = False
+    fails: int | None = None
     requests: list[dict] = field(default_factory=list)
     url: str = ""
 
@@ -103,7 +103,7 @@ class ModelServer:
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(await request.json())
         if self.fails:
-            return web.json_response({"error": {"message": "out of memory"}}, status=500)
+            return web.json_response({"error": {"message": "out of memory"}}, status=self.fails)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         for word in self.answer.split():
@@ -174,14 +174,17 @@ def test_a_server_is_told_the_end_of_a_long_conversation_from_a_question_on(
     assert REMEMBERED - 2 < len(long) <= REMEMBERED and long[0]["role"] == "user" and long[-1]["content"] == "last"
 
 
-def test_a_server_that_fails_does_not_end_the_call(models: list[str]) -> None:
+@pytest.mark.parametrize(("status", "reason"), [(500, LEFT), (401, REFUSED)])
+def test_a_server_that_fails_does_not_end_the_call_and_one_that_refuses_does(
+    models: list[str], status: int, reason: str
+) -> None:
     async def whole():
-        async with ModelServer(fails=True).running() as server:
+        async with ModelServer(fails=status).running() as server:
             options = CallOptions(ADA, llm_url=server.url, llm_model="tiny-llm")
             return await hold(options, question(), 3)
 
     _, counts = asyncio.run(whole())
-    assert models == ["Hello there."] and counts.errors and counts.end_reason == "the user has left"
+    assert models == ["Hello there."] and counts.errors and counts.end_reason == reason
 
 
 def test_a_noise_without_words_asks_nothing_of_the_model(models: list[str]) -> None:
