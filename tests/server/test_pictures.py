@@ -2,6 +2,7 @@ import io
 import struct
 import zlib
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -138,6 +139,21 @@ def test_what_nobody_uses_is_forgotten(monkeypatch):
     with pytest.raises(MediaError, match="not there any more"):
         pictures.get(kept)
     assert pictures.get(own) is not None
+
+
+def test_a_picture_is_kept_while_it_is_called_and_then_forgotten(client, monkeypatch):
+    moment = [0.0]
+    monkeypatch.setattr(pictures_module, "time", SimpleNamespace(monotonic=lambda: moment[0]))
+    uploaded = client.post(UPLOAD, content=png()).json()
+    path = f"/api/calls/{client.post('/api/calls', json={'character': uploaded['id']}).json()['id']}"
+    calls = client.app.state.calls
+    for moment[0] in (800.0, 1600.0, 2400.0):
+        client.portal.call(calls._look_after)
+    assert len(calls.pictures._kept) == 1
+    client.post(f"{path}/end")
+    moment[0] = 3400.0
+    client.portal.call(calls._look_after)
+    assert not calls.pictures._kept, "and nobody has asked for one since"
 
 
 def test_not_more_than_so_many_are_kept(monkeypatch):

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import av
@@ -11,6 +12,7 @@ from fastapi.testclient import TestClient
 from server_fakes import CHARACTER, OFFER, SIZE, fake_app
 
 from talkingmachines.errors import MediaError
+from talkingmachines.server import calls, recording
 from talkingmachines.server.mixing import Mixer
 from talkingmachines.server.recording import Recorder, recover
 from talkingmachines.types import SAMPLE_RATE, SAMPLES_PER_FRAME
@@ -117,6 +119,29 @@ def test_a_slow_disk_makes_nobody_wait(tmp_path, monkeypatch):
     recorder.close()
 
 
+def test_a_disk_that_hangs_makes_nobody_wait_at_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(recording, "HANGS", 0.2)
+    recorder = Recorder(tmp_path / "a.mp4", (SIZE, SIZE), "a call")
+    works_again = threading.Event()
+    monkeypatch.setattr(recorder._file, "add", lambda *_: works_again.wait())
+    for _ in range(700):
+        recorder.picture(np.zeros((2, 2, 3), np.uint8))
+    assert recorder.close() is None and "the disk hangs" in str(recorder.failure)
+    works_again.set()
+
+
+def test_a_disk_that_hangs_keeps_no_place_taken(monkeypatch):
+    works_again = threading.Event()
+    monkeypatch.setattr(calls, "ENDING", 0.3)
+    with TestClient(fake_app(), base_url="http://localhost") as client:
+        path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"
+        monkeypatch.setattr(client.app.state.calls.recordings, "start", lambda _: works_again.wait())
+        (call,) = client.app.state.calls.active.values()
+        client.portal.start_task_soon(client.app.state.calls.record, call, True)
+        assert client.post(f"{path}/end").status_code == 200 and not client.app.state.calls.active
+        works_again.set()
+
+
 def test_mixing():
     mixer = Mixer(("a", "b"))
     mixer.add("a", np.full(1600, 0.5, np.float32), 0.0)
@@ -162,7 +187,7 @@ def test_one_button_records():
         stopped = client.post(f"{path}/recording", json={"on": False}).json()
         file = client.get(f"/api/recordings/{stopped['finished']}")
         assert file.headers["content-type"] == "video/mp4" and file.content[4:8] == b"ftyp"
-        assert client.post(f"{path}/end").json() == {"finished": stopped["finished"]}
+        assert client.post(f"{path}/end").json() == {"finished": [stopped["finished"]]}
         kept = client.app.state.calls.recordings.path(stopped["finished"])
     assert not kept.exists()  # nobody asked to keep it
 
@@ -181,7 +206,7 @@ def test_a_recording_that_has_failed_is_begun_anew(monkeypatch):
         first = client.post(f"{path}/recording", json={"on": False}).json()["finished"]
         client.post(f"{path}/recording", json={"on": True})
         second = client.post(f"{path}/recording", json={"on": False}).json()["finished"]
-        assert first and second and first != second
+        assert client.post(f"{path}/end").json() == {"finished": [first, second]} and first != second
 
 
 def test_what_users_have_recorded_is_deleted_after_an_hour(monkeypatch):
@@ -191,6 +216,8 @@ def test_what_users_have_recorded_is_deleted_after_an_hour(monkeypatch):
         feed(client)
         name = client.post(f"{path}/recording", json={"on": False}).json()["finished"]
         kept = client.app.state.calls.recordings.path(name)
+        for on in (True, False):
+            client.post(f"{path}/recording", json={"on": on})
         os.utime(kept, (0, 0))
         time.sleep(1.2)
         assert kept.exists(), "its call goes on"

@@ -25,6 +25,7 @@ def test_the_text_format():
     with TestClient(fake_app(), base_url="http://localhost") as client:
         path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"
         client.post(f"{path}/offer", json=OFFER)
+        client.portal.call(client.app.state.calls._look_after)
         answer = client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     lines = answer.text.splitlines()

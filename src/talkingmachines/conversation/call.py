@@ -25,6 +25,7 @@ from talkingmachines.conversation.voices.voice import Voice
 __all__ = ["CallCounts", "CallOptions", "prepare", "run_call"]
 
 LEFT = "the user has left"
+REFUSED = "a service behind the voice has refused; the server's log says why"
 
 
 async def prepare(options: CallOptions) -> dict[str, str]:
@@ -92,8 +93,10 @@ def _watch(transport: BaseTransport, worker: PipelineWorker, voice: Voice, count
     async def failed(_: PipelineWorker, frame: ErrorFrame) -> None:
         counts.errors += 1
         logger.error("an error in the call: {}", frame.error)
-        if frame.processor and not frame.processor.is_usable and counts.end_reason != LEFT:
-            counts.end_reason = frame.error
+        if frame.processor and not frame.processor.is_usable and counts.end_reason not in (LEFT, REFUSED):
+            # Services say it with status codes and JSON, which is for the log.
+            refused = frame.category and frame.category.is_permanent
+            counts.end_reason = REFUSED if refused else frame.error
 
     transport.add_event_handler("on_client_connected", connected)
     transport.add_event_handler("on_client_disconnected", disconnected)

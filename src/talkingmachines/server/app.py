@@ -55,7 +55,7 @@ def build_app(
     pictures = Pictures(fit or partial(fit_image, size=shape))
     recordings = Recordings(config.record, shape, name)
     first = pictures.add(own_picture, for_good=True) if own_picture is not None else None
-    calls = Calls(make_call, make_signalling, config.max_calls, metrics, recordings)
+    calls = Calls(make_call, make_signalling, config.max_calls, metrics, recordings, pictures)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -1,7 +1,6 @@
 """The calls that are going on: who may come in, what each one has, and that nothing of it is left when it ends."""
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import time
@@ -16,6 +15,7 @@ from talkingmachines.conversation.counts import CallCounts
 from talkingmachines.errors import MediaError, TalkingMachinesError
 from talkingmachines.server.logs import call_id
 from talkingmachines.server.metrics import Metrics
+from talkingmachines.server.pictures import Pictures
 from talkingmachines.server.recording import Recorder
 from talkingmachines.server.recordings import Recordings
 from talkingmachines.server.timing import ChunkTimes
@@ -66,7 +66,8 @@ class Call:
     """One call. pixels: the picture of the character, [H, W, 3] uint8.
 
     pc_id: names the connection that the caller has now; answers to offers carry it. replaced: the one before, which a
-    caller still names who never got the answer. recorded: the last recording.
+    caller still names who never got the answer. connected: whether the line has ever stood. recorded: the names of its
+    recordings.
     """
 
     id: str
@@ -75,12 +76,12 @@ class Call:
     counts: CallCounts
     chunks: ChunkTimes = field(default_factory=ChunkTimes)
     heard_at: float = field(default_factory=time.monotonic)
-    started_at: float | None = None
+    connected: bool = False
     connection: Connection | None = None
     pc_id: str | None = None
     replaced: str | None = None
     recorder: Recorder | None = None
-    recorded: str | None = None
+    recorded: list[str] = field(default_factory=list)
     reason: str = ""
     ending: bool = False
     task: "asyncio.Task[None] | None" = None
@@ -90,10 +91,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Ended:
-    """What is remembered of a call. recorded: the name of its recording, which can be fetched."""
+    """What is remembered of a call. recorded: the names of its recordings, which can be fetched."""
 
     reason: str
-    recorded: str | None
+    recorded: list[str]
 
 
 MakeCall = Callable[[Any, Call], Awaitable[None]]
@@ -110,9 +111,10 @@ class Calls:
         max_calls: int,
         metrics: Metrics,
         recordings: Recordings,
+        pictures: Pictures,
     ) -> None:
         self._make_call, self._make_signalling = make_call, make_signalling
-        self.max_calls, self.metrics, self.recordings = max_calls, metrics, recordings
+        self.max_calls, self.metrics, self.recordings, self.pictures = max_calls, metrics, recordings, pictures
         self.active: dict[str, Call] = {}
         self._ended: OrderedDict[str, Ended] = OrderedDict()
         self._closed = False
@@ -173,8 +175,8 @@ class Calls:
         await asyncio.gather(*(self.end(call, "the server was stopped") for call in list(self.active.values())))
 
     async def watch(self, every: float = 1.0) -> None:
-        """Ends calls whose caller never came or has gone, keeps the metrics and deletes old recordings; until it is
-        cancelled."""
+        """Ends calls whose caller never came or has gone, keeps the metrics and deletes old recordings and pictures;
+        until it is cancelled."""
         while True:
             await asyncio.sleep(every)
             try:
@@ -189,7 +191,9 @@ class Calls:
             self.metrics.observe(call)
         gone = [(call, reason) for call in calls if (reason := self._gone(call))]
         await asyncio.gather(*(self.end(call, reason) for call, reason in gone))
-        await asyncio.to_thread(self.recordings.clean, {call.recorded for call in self.active.values()})
+        self.pictures.clean([call.pixels for call in self.active.values()])
+        wanted = {name for call in self.active.values() for name in call.recorded}
+        await asyncio.to_thread(self.recordings.clean, wanted)
 
     async def record(self, call: Call, on: bool) -> str | None:
         """Starts or stops a recording; the name of the one that has been stopped, None when it had failed. One that has
@@ -213,15 +217,19 @@ class Calls:
             return None
         recorder, call.recorder = call.recorder, None
         finished = await asyncio.to_thread(self.recordings.finish, recorder)
-        call.recorded = finished or call.recorded
+        if finished:
+            call.recorded.append(finished)
         return finished
 
     def _gone(self, call: Call) -> str:
         if call.connection is not None and call.connection.is_connected():
             call.heard_at = time.monotonic()
+            if not call.connected:
+                call.connected = True
+                self.metrics.started.inc()
             return ""
         silent = time.monotonic() - call.heard_at
-        if call.started_at is None:
+        if not call.connected:
             return "the caller never came" if silent > CONNECT else ""
         return "the connection was lost" if silent > LOST else ""
 
@@ -229,9 +237,8 @@ class Calls:
         if call.ending or call.task is not None:  # it is over, or about to be: who comes back has the connection before
             await connection.disconnect()
             return
-        call.connection, call.started_at = connection, time.monotonic()
+        call.connection = connection
         call.task = asyncio.create_task(self._run(call), name=f"call {call.counts.call_id}")
-        self.metrics.started.inc()
 
     async def _run(self, call: Call) -> None:
         call_id.set(call.counts.call_id)
@@ -266,8 +273,11 @@ class Calls:
         if self.active.get(call.id) is not call:
             return
         call.ending = True
-        with contextlib.suppress(Exception):
-            await self.record(call, on=False)
+        try:
+            async with asyncio.timeout(ENDING):
+                await self.record(call, on=False)
+        except Exception as error:  # nor must a disk that hangs
+            log.warning("the recording did not end cleanly: %r", error)
         if call.connection is not None:
             try:
                 async with asyncio.timeout(ENDING / 2):

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -87,15 +87,26 @@ class Pictures:
             self._forget()
             if name not in self._kept:
                 raise MediaError("this picture is not there any more; choose it again")
-            used, pixels = self._kept.pop(name)
-            self._kept[name] = (max(used, time.monotonic()), pixels)
-            return pixels
+            return self._use(name)
+
+    def clean(self, called: Sequence[np.ndarray]) -> None:
+        """Forgets what nobody has used for long enough. called: pictures of calls that go on, as `get` gave them."""
+        with self._lock:
+            for name, (_, pixels) in list(self._kept.items()):
+                if any(pixels is other for other in called):
+                    self._use(name)
+            self._forget()
 
     def png(self, name: str) -> bytes:
         """The same as a PNG file. Raises MediaError."""
         file = io.BytesIO()
         Image.fromarray(self.get(name)).save(file, "PNG")
         return file.getvalue()
+
+    def _use(self, name: str) -> np.ndarray:
+        used, pixels = self._kept.pop(name)
+        self._kept[name] = (max(used, time.monotonic()), pixels)
+        return pixels
 
     def _forget(self) -> None:
         now = time.monotonic()

@@ -42,6 +42,9 @@ DELAY = 0.4
 WAITING = 500
 """Pictures and pieces of sound that may wait for the disk, about 5 s; more are left out and counted."""
 
+HANGS = 15.0
+"""Seconds after which nothing more is expected of a disk that takes nothing."""
+
 _Item = tuple[str, np.ndarray, float]
 
 
@@ -60,7 +63,7 @@ class Recorder:
         self.failure: MediaError | None = None
         self._clock, self._began = clock, clock()
         self.part = path.with_suffix(PART)
-        self._items: queue.Queue[_Item | None] = queue.Queue(WAITING)
+        self._items: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
         try:
@@ -88,15 +91,17 @@ class Recorder:
             if not self._closed:
                 self._closed = True
                 self._items.put(None)
-            self._thread.join()
+            self._thread.join(HANGS)
+            if self._thread.is_alive():
+                self._fail(TimeoutError("the disk hangs"))
         return None if self.failure else self.path
 
     def _put(self, item: tuple[str, np.ndarray]) -> None:
         if self._closed or self.failure:
             return
-        try:
-            self._items.put_nowait((*item, self._clock() - self._began))
-        except queue.Full:
+        if self._items.qsize() < WAITING:
+            self._items.put((*item, self._clock() - self._began))
+        else:
             self.lost += 1
 
     def _write(self) -> None:
@@ -106,13 +111,16 @@ class Recorder:
             self._file.finish(self._clock() - self._began)
             os.replace(self.part, self.path)
         except (OSError, ValueError, av.error.FFmpegError) as error:
-            self.failure = cannot_write(self.path, error)
-            log.error("the recording has ended: %s", self.failure)
+            self._fail(error)
             with contextlib.suppress(queue.Empty):
-                while True:  # so that nobody waits for room, and nothing is kept
+                while True:  # so that nothing is kept
                     self._items.get_nowait()
         finally:
             self._file.abandon()
+
+    def _fail(self, error: Exception) -> None:
+        self.failure = cannot_write(self.path, error)
+        log.error("the recording has ended: %s", self.failure)
 
 
 def recover(folder: Path) -> list[Path]:

@@ -62,7 +62,7 @@ class Recordings:
         if self._temporary:
             self._temporary.cleanup()
 
-    def clean(self, wanted: Collection[str | None]) -> None:
+    def clean(self, wanted: Collection[str]) -> None:
         """Deletes what has been kept long enough. wanted: names of calls that go on, whose hour has not begun."""
         if self.always:
             return

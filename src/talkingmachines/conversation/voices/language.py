@@ -74,6 +74,8 @@ def load_smollm2() -> Reply:
 
 def _answer(server: Any, messages: list[Message], stopped: threading.Event) -> Iterator[str]:
     """The library calls back with each piece; a thread turns that into an iterator."""
+    if stopped.is_set():  # while it waited for the answer before it; reading the prompt takes a second
+        return
     pieces: SimpleQueue[str | BaseException | None] = SimpleQueue()
 
     def receive(piece: dict[str, Any]) -> bool:

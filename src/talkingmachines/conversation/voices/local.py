@@ -41,9 +41,9 @@ def build(options: CallOptions) -> Voice:
     thinking, llm = _language(options, context)
     speaking, speak = first_that_works("voice", SPEAKERS)
     recognition = LocalRecognition(recognise, hearing, llm.expect if isinstance(llm, LocalLanguage) else None)
-    user, assistant = LLMContextAggregatorPair(
-        context, user_params=LLMUserAggregatorParams(vad_analyzer=PauseAnalyzer(recognition.paused))
-    )
+    # A noise that is no words is nothing to be answered: pipecat would ask by a role that not every server knows.
+    listening = LLMUserAggregatorParams(vad_analyzer=PauseAnalyzer(recognition.paused), empty_user_turn=None)
+    user, assistant = LLMContextAggregatorPair(context, user_params=listening)
     greeting: list[Frame] = [TTSSpeakFrame(persona.greeting)] if persona.greeting else []
     return Voice(
         before=[

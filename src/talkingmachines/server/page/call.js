@@ -6,9 +6,10 @@ import { $, captions, glow, inCall, show, state, timer, toast } from "/page/view
 
 const token = new URLSearchParams(location.hash.slice(1)).get("token");
 const REPORT = 2000; // ms
+const MICROPHONE = { audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true } };
 const THINKING = 12000; // ms after which a character that does not answer is listening again
 
-const page = { config: null, character: null, call: 0, line: null, microphone: null, camera: null, began: 0, seen: null };
+const page = { config: null, character: null, call: 0, line: null, gone: null, microphone: null, camera: null, began: 0, seen: null };
 
 /* Before the call */
 
@@ -109,15 +110,13 @@ async function start() {
   let microphone;
   try {
     if (!navigator.mediaDevices) throw new DOMException("", "SecurityError");
-    const audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
-    microphone = await navigator.mediaDevices.getUserMedia({ audio });
+    microphone = await navigator.mediaDevices.getUserMedia(MICROPHONE);
   } catch (error) {
     if (call === page.call) show("nomic", noMicrophone(error));
     return;
   }
   if (call !== page.call) return stop(microphone); // hung up while the browser asked for it
-  page.microphone = microphone;
-  page.microphone.getAudioTracks()[0].onended = () => inCall() && toast("The microphone is gone. Plug it in and call again.", 6000);
+  hearBy(microphone);
   const line = (page.line = new Line(token, page.config.iceServers));
   line.addEventListener("stream", ({ detail }) => ($("face").srcObject = detail));
   line.addEventListener("connected", connected);
@@ -125,14 +124,36 @@ async function start() {
   line.addEventListener("ended", ({ detail }) => over(detail.message, detail.finished));
   line.addEventListener("message", ({ detail }) => heard(detail));
   try {
-    await line.start(page.character.id, page.microphone);
+    await page.gone; // the place of the call before may be the only one
+    if (!line.over) await line.start(page.character.id, page.microphone);
   } catch (error) {
-    line.hangUp();
+    page.gone = line.hangUp();
     if (call !== page.call) return;
     release();
     if (error.status === 503) show("busy", { text: `${page.config.name} is in a call with somebody else just now. Try again in a moment.` });
     else show("ended", { title: "The call did not come about", text: sentence(error.message) });
   }
+}
+
+function hearBy(microphone) {
+  page.microphone = microphone;
+  const [track] = microphone.getAudioTracks();
+  track.enabled = !pressed("mute");
+  track.onended = hearAgain;
+  showMuted(pressed("mute"));
+}
+
+const deaf = () => page.microphone?.getAudioTracks()[0].readyState === "ended";
+
+/** The microphone was unplugged or withdrawn: takes another, or the same once it is back. Until then the page says so. */
+async function hearAgain() {
+  showMuted(pressed("mute"));
+  const call = page.call;
+  const microphone = await navigator.mediaDevices.getUserMedia(MICROPHONE).catch(() => null);
+  if (call !== page.call || !deaf()) return stop(microphone);
+  if (!microphone) return;
+  hearBy(microphone);
+  page.line.hearBy(microphone);
 }
 
 function noMicrophone(error) {
@@ -152,12 +173,18 @@ function connected() {
   $("face").play().catch(() => toast("Click anywhere to hear the call.", 6000));
 }
 
+const turn = { over: false, words: false }; // the user's: a noise without words gets no answer
+
 /** A message of pipecat's RTVI protocol. */
 function heard({ type, data }) {
   const name = page.config.name;
-  const to = {
+  if (type === "user-started-speaking" || type === "bot-started-speaking") turn.over = turn.words = false;
+  else if (type === "user-stopped-speaking") turn.over = true;
+  else if (type === "user-transcription" && data.text.trim()) turn.words = true;
+  // A voice on this machine is told the words first, services often later.
+  const asked = type.startsWith("user-") && turn.over && turn.words && state() === "listening";
+  const to = asked ? "thinking" : {
     "user-started-speaking": "listening",
-    "user-stopped-speaking": "thinking",
     "bot-llm-started": "thinking",
     "bot-started-speaking": "speaking",
     "bot-stopped-speaking": "listening",
@@ -192,22 +219,28 @@ function release() {
   for (const id of ["camera", "record"]) press(id, false);
 }
 
-function over(reason, finished = null) {
+function over(reason, finished = []) {
   release();
   show("ended", { text: sentence(reason), again: "Call again" });
   offer(finished);
 }
 
-/** A recording to save, if there is one. */
+/** The recordings to save. finished: their names. */
 function offer(finished) {
-  $("download").hidden = !finished;
-  $("download").onclick = (event) => save(event, finished);
+  const links = finished.map((name, index) => {
+    const textContent = finished.length > 1 ? `Save recording ${index + 1}` : "Save the recording";
+    const link = Object.assign(document.createElement("a"), { className: "soft", href: "#", textContent });
+    link.onclick = (event) => save(event, name);
+    return link;
+  });
+  $("recordings").replaceChildren(...links);
 }
 
 async function hangUp() {
   if (!inCall()) return;
   over("Thanks for the call.");
-  offer(await page.line?.hangUp());
+  page.gone = page.line?.hangUp();
+  offer((await page.gone) ?? []);
 }
 
 /** Saves a recording: fetched, because a link cannot carry the token. */
@@ -230,15 +263,16 @@ const pressed = (id) => $(id).getAttribute("aria-pressed") === "true";
 
 function mute(on = !pressed("mute")) {
   if (!page.microphone) return;
+  if (deaf()) return hearAgain();
   page.microphone.getAudioTracks().forEach((track) => (track.enabled = !on));
   showMuted(on);
 }
 
 function showMuted(on) {
   press("mute", on);
-  $("mute").setAttribute("aria-label", on ? "Unmute" : "Mute");
-  $("mute").querySelector("use").setAttribute("href", on ? "#i-mic-off" : "#i-mic");
-  $("mute").title = on ? "Unmute (M); hold Space to talk" : "Mute (M)";
+  $("mute").querySelector("use").setAttribute("href", on || deaf() ? "#i-mic-off" : "#i-mic");
+  $("deaf").hidden = !deaf();
+  $("mute").title = on ? "Muted (M); hold Space to talk" : "Mute (M)";
 }
 
 async function camera() {
@@ -345,6 +379,7 @@ $("face").onplaying = () => {
 };
 addEventListener("click", () => inCall() && $("face").play().catch(() => {}));
 addEventListener("resize", glow);
+navigator.mediaDevices?.addEventListener("devicechange", () => deaf() && hearAgain());
 addEventListener("pagehide", () => page.line?.hangUp());
 
 setInterval(() => {

@@ -7,14 +7,15 @@ const PING = 1000; // ms; without pings for 3 s the server takes the line for de
 const NO_WAY = "No connection could be made: a network on the way does not let calls through. The server may need a TURN server.";
 const BUFFER = 60; // ms that sound and pictures are held back, both alike from the start: left alone they take seconds to meet
 const ANSWER = 7000; // ms; the server asks its STUN and TURN servers for up to 5 s before it answers
+const GOODBYE = 15000; // ms; the server takes up to 10 s to clean up
 const STUCK = 3500; // ms without an answer in which a new connection counts as failed
 
 export class ServerError extends Error {
-  /** finished: the name of the recording of a call that has ended. */
+  /** finished: the names of the recordings of a call that has ended. */
   constructor(status, { detail, finished }) {
     super(detail);
     this.status = status;
-    this.finished = finished ?? null;
+    this.finished = finished ?? [];
   }
 }
 
@@ -51,6 +52,12 @@ export class Line extends EventTarget {
     // Hung up meanwhile: nobody has told the server yet.
     if (this.over) await this.end();
     else await this.connect();
+  }
+
+  /** Another microphone. */
+  hearBy(microphone) {
+    this.microphone = microphone;
+    this.pc?.getSenders()[0].replaceTrack(microphone.getAudioTracks()[0]).catch(() => {});
   }
 
   ask(method, path, body, signal) {
@@ -152,7 +159,7 @@ export class Line extends EventTarget {
     if (this.was) this.tell("lost");
     while (!this.over && this.pc.connectionState !== "connected") {
       if (Date.now() - this.lostAt > GIVE_UP) {
-        this.finish({ message: this.was ? "The connection was lost." : NO_WAY });
+        await this.giveUp(this.was ? "The connection was lost." : NO_WAY);
         break;
       }
       let since = Date.now();
@@ -160,7 +167,7 @@ export class Line extends EventTarget {
         await this.connect();
         since = Date.now();
       } catch (error) {
-        if ([401, 404, 409, 410].includes(error.status)) this.finish(error);
+        if ([401, 404, 409, 410].includes(error.status)) await this.giveUp(error.message);
       }
       while (!this.over && Date.now() - since < STUCK && this.pc.connectionState !== "connected") {
         await new Promise((done) => setTimeout(done, 100));
@@ -182,19 +189,24 @@ export class Line extends EventTarget {
   }
 
   async hangUp() {
-    if (this.over) return null;
+    if (this.over) return [];
     this.over = true;
-    const answer = this.id && (await this.end());
+    const { finished } = this.id ? await this.end() : { finished: [] };
     this.drop();
-    return answer?.finished ?? null;
+    return finished;
   }
 
-  /** Tells the server that it is over; null where that cannot be told. */
+  /** Tells the server that it is over, for the place to be free. What has been recorded, also where the server was first. */
   async end() {
-    return this.ask("POST", "end", {}).then((response) => response.json()).catch(() => null);
+    return this.ask("POST", "end", {}, AbortSignal.timeout(GOODBYE)).then((response) => response.json()).catch((error) => error);
   }
 
-  finish({ message, finished = null }) {
+  async giveUp(message) {
+    const { finished } = await this.end();
+    this.finish({ message, finished });
+  }
+
+  finish({ message, finished = [] }) {
     if (this.over) return;
     this.over = true;
     this.drop();

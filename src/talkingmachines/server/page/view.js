@@ -52,10 +52,13 @@ export function toast(text, ms = 2600) {
   toast.timer = setTimeout(() => ($("toast").hidden = true), ms);
 }
 
-/** What both sides say. The character's text comes in segments, of which a part has been spoken already. */
+/** What both sides say. The character's text comes in segments, of which a part has been spoken already. Screen readers
+ *  are given whole sentences, each once. */
 export const captions = {
   segments: new Map(),
   heard: "",
+  answer: "",
+  read: 0, // letters of the answer that screen readers have been given
   them: null,
   you: null,
 
@@ -73,8 +76,20 @@ export const captions = {
     const said = all.map((segment) => segment.spoken).filter(Boolean);
     // Sentences come without the spaces between them, pieces of words with theirs.
     const between = said.some((part) => part !== part.trim()) ? "" : " ";
-    text.replaceChildren(said.join(between), " ", waiting);
+    this.answer = said.join(between);
+    text.replaceChildren(this.answer, " ", waiting);
+    if (/[.!?]\W*$/.test(this.answer)) this.readRest();
     this.fade("them");
+  },
+
+  readRest() {
+    this.readAloud(this.them, this.answer.slice(this.read));
+    this.read = this.answer.length;
+  },
+
+  readAloud(line, text) {
+    if (!text.trim()) return;
+    $("said").append(Object.assign(document.createElement("p"), { textContent: `${line.dataset.who}: ${text.trim()}` }));
   },
 
   /** final: all that was said; until then pieces of it come, one after the other. */
@@ -82,6 +97,7 @@ export const captions = {
     this.heard = final ? text : this.heard + text;
     this.you = this.line(this.you, "you", "You");
     this.you.querySelector(".text").textContent = this.heard.trim();
+    if (final) this.readAloud(this.you, text);
     if (final) this.heard = "";
     this.fade("you");
   },
@@ -90,16 +106,21 @@ export const captions = {
   cut() {
     for (const segment of this.segments.values()) segment.later = "";
     this.them?.querySelector(".later")?.remove();
+    this.readRest();
   },
 
   newAnswer() {
+    this.readRest();
     this.segments.clear();
+    this.answer = "";
+    this.read = 0;
   },
 
   clear() {
-    this.segments.clear();
+    this.newAnswer();
     this.heard = "";
     $("captions").replaceChildren();
+    $("said").replaceChildren();
     this.them = this.you = null;
   },
 
