@@ -90,6 +90,7 @@ export const captions = {
   readAloud(line, text) {
     if (!text.trim()) return;
     $("said").append(Object.assign(document.createElement("p"), { textContent: `${line.dataset.who}: ${text.trim()}` }));
+    if ($("said").childElementCount > 100) $("said").firstElementChild.remove();
   },
 
   /** final: all that was said; until then pieces of it come, one after the other. */
