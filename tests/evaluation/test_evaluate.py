@@ -247,7 +247,7 @@ def command(tmp_path: Path, make_bank: MakeBank, monkeypatch: pytest.MonkeyPatch
     bank = tmp_path / "bank.npz"
     make_bank("heldout").save(bank)
     for loader in ("avatar.load", "teacher.load_teacher"):
-        monkeypatch.setattr(f"talkingmachines.{loader}", lambda name, device: SimpleNamespace(preset=Actor.preset))
+        monkeypatch.setattr(f"talkingmachines.{loader}", lambda *_, **options: SimpleNamespace(preset=Actor.preset))
     monkeypatch.setattr("talkingmachines.evaluation.evaluate.evaluate", measured)
     return ["eval", "--bank", str(bank)]
 
@@ -310,4 +310,7 @@ def test_command_refuses_what_cannot_be(tmp_path: Path, command: list[str], caps
     assert main([*command, "--report", str(tmp_path)]) == 2
     errors = capsys.readouterr().err
     assert "leave --teacher out" in errors and "this is a folder" in errors
+    for other in ("--teacher", "--stamp"):
+        assert main([*command, "--steps", "1", other]) == 2
+        assert f"leave out --steps, or {other}" in " ".join(capsys.readouterr().err.split())
     assert main([*command, "--minutes", "-1"]) == 2

@@ -54,8 +54,10 @@ def evaluate(
     from talkingmachines.teacher import load_teacher
     from talkingmachines.weights import add_metadata, weights_folder
 
-    if steps and (teacher or stamp):
-        raise ConfigError("--steps are the student's, and not those of its weights' figures; leave out what is with it")
+    if steps and stamp:
+        raise ConfigError("figures of steps of one's own are not kept with the weights; leave out --steps, or --stamp")
+    if teacher and steps:
+        raise ConfigError("--steps are the student's; leave out --steps, or --teacher")
     if teacher and (minutes or against_teacher):
         raise ConfigError("a long run and a comparison are of the student; leave --teacher out")
     if out is not None:
