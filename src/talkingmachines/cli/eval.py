@@ -54,10 +54,8 @@ def evaluate(
     from talkingmachines.teacher import load_teacher
     from talkingmachines.weights import add_metadata, weights_folder
 
-    if steps and stamp:
-        raise ConfigError("figures of steps of one's own are not kept with the weights; leave out --steps, or --stamp")
-    if teacher and steps:
-        raise ConfigError("--steps are the student's; leave out --steps, or --teacher")
+    if steps:
+        _check_steps(teacher, stamp)
     if teacher and (minutes or against_teacher):
         raise ConfigError("a long run and a comparison are of the student; leave --teacher out")
     if out is not None:
@@ -91,6 +89,14 @@ def evaluate(
         add_metadata(weights_folder(preset), "teacher" if teacher else "student", {"evaluation": figures})
     if report is not None:
         write_report(report, result, album.pictures)
+
+
+def _check_steps(teacher: bool, stamp: bool) -> None:
+    """Raises ConfigError for what does not go with steps of one's own."""
+    if stamp:
+        raise ConfigError("figures of steps of one's own are not kept with the weights; leave out --steps, or --stamp")
+    if teacher:
+        raise ConfigError("--steps are the student's; leave out --steps, or --teacher")
 
 
 def _against_teacher(
