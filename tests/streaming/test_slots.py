@@ -325,6 +325,16 @@ def test_a_chunk_is_begun_while_the_last_one_is_decoded(speaks: bool) -> None:
     assert speaks or np.diff(begun) == pytest.approx(PERIOD)
 
 
+@pytest.mark.parametrize("speaks", [False, True])
+def test_a_chunk_that_was_quick_makes_the_next_one_no_later(speaks: bool) -> None:
+    """With some a little slower than they play, and some a little quicker."""
+    took = np.random.default_rng(0).uniform(-0.08, 0.08, 200)
+    said = [(0.0, push(speech(58)))] if speaks else []
+    line = Line(lambda chunk: 0.25, said, decoding=lambda chunk: 0.25 + took[chunk]).run(60)
+    assert sum(lag > 1e-5 for lag in line.lags) < CHUNK
+    assert line.pacer.counts.skipped < CHUNK and len(line.played) > 59 * FPS
+
+
 @pytest.mark.parametrize("at", np.arange(4, 4.5, 0.03).tolist())
 def test_an_interrupt_while_two_chunks_are_made(at: float) -> None:
     line = Line(lambda chunk: 0.4, [(0.5, push(speech(10))), (at, Pacer.interrupt)], decoding=lambda chunk: 0.2).run(9)

@@ -4,8 +4,8 @@ Time is cut into slots of 1 / 25 s, counted from the moment at which the first f
 slot, and takes the 640 samples of sound that belong to it along, so picture and sound cannot drift apart.
 
 A chunk is begun as late as it can be so that its frames are there in time, and earlier only if there is speech for
-all of it. So little is made in advance: at most a chunk besides the one that plays. If it would be late otherwise, it
-is begun while the last one is decoded. Speech that comes as it is spoken leaves between L and L + one chunk after it
+all of it. So little is made in advance: at most a chunk besides the one that plays, or two where a chunk takes longer
+than it plays. If it would be late otherwise, it is begun while the last one is decoded. Speech that comes as it is spoken leaves between L and L + one chunk after it
 came, where L is how long a chunk takes to make, and MARGIN and JITTER. Speech that comes faster, from its second chunk
 on, waits only for what is before it. While speech waits to begin, the frames of silence before it go by twice as fast,
 as far as its first chunk can be there then: nobody sees it, and an answer comes up to a third of a second sooner.
@@ -281,12 +281,10 @@ class Pacer:
             return None
         if self._began is None:
             return None if self._making or self._ready else -math.inf
+        if not self._making and len(self._ready) < self.chunk and self._speech.count >= self._samples_wanted():
+            return -math.inf
         in_time = self._due(self._slot + self._coming()) - self._took - MARGIN
-        if self._making:
-            return in_time
-        if len(self._ready) >= self.chunk:
-            return None
-        return -math.inf if self._speech.count >= self._samples_wanted() else in_time
+        return in_time if self._making or len(self._ready) < 2 * self.chunk else None
 
     def _coming(self) -> int:
         """Frames that are being made and will be played."""
