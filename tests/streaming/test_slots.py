@@ -29,7 +29,7 @@ class Line:
         now, denoised, done, events = 0.0, math.inf, [math.inf], sorted(self.at, key=lambda event: event[0])
         while now <= seconds:
             if now >= denoised:
-                self.pacer.denoised()
+                self.pacer.denoised(now)
                 denoised = math.inf
             if now >= done[0]:
                 chunk = len(self.made) - len(done) + 1
@@ -355,12 +355,19 @@ def test_a_first_chunk_that_waits_for_who_takes_it() -> None:
     assert max(line.lags) < 1e-5
 
 
+@pytest.mark.parametrize("taken", [0.0, 0.5, 3.0])
+def test_where_chunks_take_long_the_second_does_not_wait_for_the_first_frame(taken: float) -> None:
+    line = Line(lambda chunk: 0.25, decoding=lambda chunk: 0.25).run(10, looks=lambda now: now >= taken)
+    assert [time for time, _ in line.made[:2]] == [0.0, 0.25] and line.made[2][0] > max(taken, 0.5)
+    assert not line.pacer.counts.late and not line.pacer.counts.skipped
+
+
 def test_an_interrupt_does_not_wait_for_what_is_decoded_in_vain() -> None:
     pacer = Pacer(OPENING, CHUNK)
     pacer.push(speech(5))
     for now in (0.0, 0.4):
         assert (make := pacer.to_make(now)) and make.samples.all()
-        pacer.denoised()
+        pacer.denoised(now)
         if not now:
             pacer.made(np.stack([picture(0, frame) for frame in range(OPENING)]), 0.4)
             assert pacer.to_play(0.4)

@@ -142,7 +142,7 @@ class LiveCall:
                     self._session.interrupt()
                 chunk = self._session.denoise(wanted.samples, wanted.coming)
                 with self._changed:
-                    self._pacer.denoised()
+                    self._pacer.denoised(self._clock.now())
                 self._denoised.put(chunk)
         except BaseException as raised:  # it belongs to whoever takes the frames, after those made before it
             error = raised

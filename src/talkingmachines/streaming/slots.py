@@ -237,16 +237,18 @@ class Pacer:
         self._flowing, after_cut, self._cut = bool(spoken[-1]), self._cut, False
         return Make(samples, self._speech.peek(self.ahead), after_cut)
 
-    def denoised(self) -> None:
+    def denoised(self, now: float) -> None:
         """The chunk asked for last is only to be decoded: another may be begun."""
         self._making[-1].denoised = True
+        if not self._made:  # a guess, until it is known: decoding takes about as long
+            self._took = 2 * (now - self._making[-1].since)
 
     def made(self, frames: np.ndarray, now: float) -> None:
         """The first of the chunks asked for that was not there yet is: uint8 [T, H, W, 3]."""
         assert self._making and len(frames) == len(self._making[0].spoken), "not the chunk that was asked for"
         making = self._making.popleft()
         took = now - making.since
-        self._took = max(took, self._took + FORGET * (took - self._took))
+        self._took = max(took, self._took + FORGET * (took - self._took)) if self._made else took
         self._lately.append(took)
         self._made += 1
         if making.dropped:
@@ -280,7 +282,9 @@ class Pacer:
         if len(self._making) > 1 or (self._making and not self._making[0].denoised):
             return None
         if self._began is None:
-            return None if self._making or self._ready else -math.inf
+            # A second one only if it would be late though the first is taken at once.
+            there = (len(self._ready) + self._coming()) / FPS
+            return -math.inf if not there or there < min(self._took + MARGIN, self.chunk / FPS) else None
         if not self._making and len(self._ready) < self.chunk and self._speech.count >= self._samples_wanted():
             return -math.inf
         in_time = self._due(self._slot + self._coming()) - self._took - MARGIN
