@@ -3,12 +3,13 @@
 Time is cut into slots of 1 / 25 s, counted from the moment at which the first frame is there and taken. A frame has a
 slot, and takes the 640 samples of sound that belong to it along, so picture and sound cannot drift apart.
 
-A chunk is begun as late as it can be so that its frames are there in time, and earlier only if there is speech for
-all of it. So little is made in advance: at most a chunk besides the one that plays, or two where a chunk takes longer
-than it plays. If it would be late otherwise, it is begun while the last one is decoded. Speech that comes as it is spoken leaves between L and L + one chunk after it
-came, where L is how long a chunk takes to make, and MARGIN and JITTER. Speech that comes faster, from its second chunk
-on, waits only for what is before it. While speech waits to begin, the frames of silence before it go by twice as fast,
-as far as its first chunk can be there then: nobody sees it, and an answer comes up to a third of a second sooner.
+A chunk is begun as late as it can be so that its frames are there in time, and earlier only if there is speech for all
+of it. So little is made in advance: at most a chunk besides the one that plays, or two where a chunk takes longer than
+it plays. If it would be late otherwise, it is begun while the last one is decoded. Speech that comes as it is spoken
+leaves between L and L + one chunk after it came, where L is how long a chunk takes to make, and MARGIN and JITTER.
+Speech that comes faster, from its second chunk on, waits only for what is before it. While speech waits to begin, the
+frames of silence before it go by twice as fast, as far as its first chunk can be there then: nobody sees it, and an
+answer comes up to a third of a second sooner.
 
 Where a chunk takes longer than it plays, pictures are lost and speech goes on: what would have to wait for the next
 chunk is played without a picture, and the chunk is made for what comes after.
