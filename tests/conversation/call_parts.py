@@ -158,13 +158,16 @@ def speech(seconds: float, seed: int = 0) -> np.ndarray:
     return (rng.integers(1000, 30000, count) * rng.choice([-1, 1], count)).astype("<i2")
 
 
-def call_threads() -> list[str]:
-    """Names of the threads that belong to calls and models, not to Python or the event loop."""
-    return [
-        thread.name
+def call_threads() -> set[threading.Thread]:
+    """The threads that belong to calls and models, not to Python or the event loop.
+
+    A test asks only for those that began during it: what an earlier one started may end late.
+    """
+    return {
+        thread
         for thread in threading.enumerate()
         if thread is not threading.main_thread() and not thread.name.startswith(("asyncio_", "ThreadPoolExecutor"))
-    ]
+    }
 
 
 def load_example(name: str) -> ModuleType:

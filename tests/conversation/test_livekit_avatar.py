@@ -255,4 +255,4 @@ def test_nothing_is_left_behind() -> None:
         await video.close()
 
     run(play, avatar=avatar)
-    assert call_threads() == before and all(session.closed for session in avatar.sessions)
+    assert not call_threads() - before and all(session.closed for session in avatar.sessions)

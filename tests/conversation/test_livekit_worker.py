@@ -5,13 +5,14 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 from call_parts import PICTURE, Painter
 
 pytest.importorskip("livekit.agents", reason="needs the [livekit] extra")
 
-from livekit.agents import JobContext
+from livekit.agents import JobContext, JobProcess
 from livekit.agents import worker as livekit_agents_worker
 from livekit.protocol.agent import WorkerStatus
 from livekit_room import FakeServer
@@ -57,12 +58,21 @@ class Calls:
         self._end.set()
 
 
-def run(monkeypatch, play, max_calls: int = 2) -> None:
-    """Runs a worker and a server while `play(server, calls, worker)` does; then the worker is told to stop."""
+def run(
+    monkeypatch,
+    play,
+    max_calls: int = 2,
+    begin: Callable[[JobProcess], None] | None = None,
+    load_interval: float = 0.05,
+) -> None:
+    """Runs a worker and a server while `play(server, calls, worker)` does; then the worker is told to stop.
+
+    begin: called on each of its threads when it begins. load_interval: seconds after which it sees that it is fuller.
+    """
     calls = Calls(monkeypatch)
     monkeypatch.setattr(livekit_worker, "CLOSING", 5)
     monkeypatch.setattr(livekit_agents_worker, "UPDATE_STATUS_INTERVAL", 0.1)
-    monkeypatch.setattr(livekit_agents_worker, "UPDATE_LOAD_INTERVAL", 0.05)
+    monkeypatch.setattr(livekit_agents_worker, "UPDATE_LOAD_INTERVAL", load_interval)
 
     async def whole() -> None:
         server = FakeServer()
@@ -70,6 +80,8 @@ def run(monkeypatch, play, max_calls: int = 2) -> None:
         for name, value in {"URL": url, "API_KEY": "key", "API_SECRET": "secret" * 8}.items():
             monkeypatch.setenv(f"LIVEKIT_{name}", value)
         worker = AvatarWorker(Painter(), PICTURE, max_calls, "faces", "127.0.0.1", 0)
+        if begin:
+            worker.server.setup_fnc = begin
         running = asyncio.create_task(worker.run())
         try:
             await server.wait(lambda told: told.HasField("register"))
@@ -151,6 +163,28 @@ def test_what_cannot_be_closed_does_not_keep_it(monkeypatch) -> None:
         await closing()
 
     run(monkeypatch, play)
+
+
+def test_told_to_stop_while_a_thread_begins_it_leaves_none(monkeypatch) -> None:
+    """livekit-agents never comes to an end with a thread that is beginning, and leaves the others as they are."""
+    begun, before = [], set(threading.enumerate())
+
+    def begin(_: JobProcess) -> None:
+        begun.append(None)
+        if len(begun) == 3:  # the one that takes the place of the call's
+            time.sleep(1)
+
+    async def play(server: FakeServer, calls: Calls, worker: AvatarWorker) -> None:
+        monkeypatch.setattr(livekit_worker, "CLOSING", 2)
+        await server.offer("one", invitation("one"))
+        while len(begun) < 3:
+            await asyncio.sleep(0.01)
+
+    run(monkeypatch, play, begin=begin, load_interval=60)
+    for thread in set(threading.enumerate()) - before:
+        if not thread.daemon:
+            thread.join(5)
+            assert not thread.is_alive(), thread.name
 
 
 def test_a_port_that_is_taken(monkeypatch) -> None:

@@ -87,6 +87,7 @@ class AvatarWorker:
                 await asyncio.wait_for(self.server.aclose(), CLOSING)
             except TimeoutError:  # livekit-agents waits for ever for a job's thread that is just beginning
                 _log.warning("not everything could be closed in %.0f s", CLOSING)
+                await self._close_threads()
                 serving.cancel()
             await asyncio.wait({serving})
             if not serving.cancelled():
@@ -94,6 +95,12 @@ class AvatarWorker:
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
+
+    async def _close_threads(self) -> None:
+        """Ends the threads that wait for a job, which `AgentServer.aclose` has not come to: Python would wait for them."""
+        closing = [asyncio.create_task(thread.aclose()) for thread in self.server._proc_pool.processes]
+        if closing:
+            await asyncio.wait(closing, timeout=CLOSING)
 
     def _load(self) -> float:
         return len(self.server.active_jobs) / self._max_calls
