@@ -97,7 +97,7 @@ class AvatarWorker:
                 loop.remove_signal_handler(number)
 
     async def _close_threads(self) -> None:
-        """Ends the threads that wait for a job, which `AgentServer.aclose` has not come to: Python would wait for them."""
+        """Ends the threads that `AgentServer.aclose` has not come to: Python would wait for them."""
         closing = [asyncio.create_task(thread.aclose()) for thread in self.server._proc_pool.processes]
         if closing:
             await asyncio.wait(closing, timeout=CLOSING)
