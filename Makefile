@@ -8,6 +8,8 @@ PORT ?= 7860
 
 # One environment for everything. torch is pinned in constraints.txt so that nothing pulls another build.
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in {(3, 11), (3, 12)} and \
+	  "$(PYTHON) is %d.%d; 3.11 or 3.12 is needed, as in: make demo PYTHON=python3.12" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[data,dev]'
 	touch $@

@@ -50,7 +50,7 @@ async def bot(arguments: RunnerArguments) -> None:
             OpenAISTTService(api_key=key),
             user,
             llm,
-            OpenAITTSService(api_key=key),
+            OpenAITTSService(api_key=key, sample_rate=24_000),  # what it speaks, whatever is asked for
             face,  # line three
             transport.output(),
             assistant,

@@ -14,7 +14,7 @@ import pytest
 from random_weights import randomise, save_features
 
 from talkingmachines import avatar
-from talkingmachines.apart import ApartAvatar
+from talkingmachines.apart import ApartAvatar, _Host
 from talkingmachines.dit.model import DiT
 from talkingmachines.errors import ConfigError, MediaError, SessionError
 from talkingmachines.media.image import fit_image
@@ -59,13 +59,19 @@ def frames_of(session: LiveSession, chunks: int = 3) -> list[np.ndarray]:
 
 
 def test_the_pictures_of_an_avatar_in_this_process(apart: ApartAvatar, weights: Path) -> None:
-    here = avatar.load(str(weights), device="cpu")
+    here = avatar.load(str(weights), device="cpu", steps=1)
     assert (apart.shape, apart.chunk_frames, apart.device) == (here.shape, here.chunk_frames, "cpu")
     assert (apart.window, apart.steps) == (here.preset.chunk.window, here.preset.chunk.steps)
     made, wanted = (frames_of(which.session(IMAGE, 3)) for which in (apart, here))
     assert len(made) == len(wanted) == 5 + 2 * 8
     # As many threads there as here: rounding is the same.
     assert np.array_equal(np.stack(made), np.stack(wanted))
+
+
+def test_a_processor_makes_calls_in_one_step_unless_told(weights: Path) -> None:
+    options = {"name_or_path": str(weights), "device": "cpu"}
+    steps = [_Host().load(options | more, None, False)[3] for more in ({}, {"steps": None}, {"steps": 2}, {"steps": 3})]
+    assert steps == [1, 1, 2, 3]
 
 
 def test_pictures_are_cut_there(apart: ApartAvatar) -> None:

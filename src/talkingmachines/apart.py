@@ -42,10 +42,11 @@ class ApartAvatar:
     """An Avatar that is loaded and works in a process of its own, for live calls. That process ends with this one, and
     this one need not read torch.
 
-    name_or_path, options: as of avatar.load. begin: is called there before anything else, as to set up logging; a
-    function of a module, perhaps partial. yields: whether the models leave a core to this process, and go behind it
-    where there is none: who waits for an answer waits for what hears, thinks and speaks. window, steps: see
-    ChunkConfig. device: that of the models, such as cpu or cuda:1.
+    name_or_path, options: as of avatar.load, but that a processor makes chunks in one step unless `steps` are given:
+    what hears, thinks and speaks in a call needs the time of the others. begin: is called there before anything else,
+    as to set up logging; a function of a module, perhaps partial. yields: whether the models leave a core to this
+    process, and go behind it where there is none: who waits for an answer waits for what hears, thinks and speaks.
+    window, steps: see ChunkConfig. device: that of the models, such as cpu or cuda:1.
 
     Raises what avatar.load raises.
     """
@@ -101,7 +102,7 @@ class ApartAvatar:
         return self._ask(self._host, "fit", image)
 
     def session(self, image: np.ndarray, seed: int = 0, *, face_box: Box | None = None) -> "ApartSession":
-        """See Avatar.session. SessionError: the process has ended."""
+        """What `live` is made of, without `push_audio`; see there. SessionError: the process has ended."""
         session = self._ask(self._host, "session", image, seed, face_box)
         return ApartSession(lambda *asked: self._ask(session, *asked))
 
@@ -218,7 +219,10 @@ class _Host:
         import torch
 
         from talkingmachines import avatar
+        from talkingmachines.precision import choose_device
 
+        if options.get("steps") is None and choose_device(options.get("device", "auto")).type == "cpu":
+            options["steps"] = 1
         self._avatar = avatar.load(**options)
         if yields:
             torch.set_num_threads(max(1, torch.get_num_threads() - 1))

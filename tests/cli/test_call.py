@@ -41,7 +41,7 @@ def _served(monkeypatch):
     monkeypatch.setattr("talkingmachines.apart.ApartAvatar", load)
     monkeypatch.setattr("talkingmachines.server.capacity.calls_that_fit", lambda *_: (1, 0.5))
     monkeypatch.setattr(call_module, "_prepare", lambda options: None)
-    for name in ("OPENAI_API_KEY", "GOOGLE_API_KEY", call_module.ICE_SERVERS):
+    for name in ("OPENAI_API_KEY", "GOOGLE_API_KEY", call_module.LLM_KEY, call_module.ICE_SERVERS):
         monkeypatch.delenv(name, raising=False)
     return served
 
@@ -69,22 +69,22 @@ def test_as_many_calls_as_fit(capsys, served, monkeypatch):
     assert "3 calls at the same time" in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.parametrize(
-    ("options", "steps", "calls"),
-    [
-        ([], 1, 1),
-        (["--max-calls", "2"], 1, 2),
-        (["--steps", "2"], 2, 1),
-        (["--steps", "3", "--max-calls", "2"], 3, 2),
-        (["--device", "cuda"], None, 1),
-        (["--device", "cuda", "--max-calls", "2"], None, 2),
-    ],
-)
-def test_a_processor_that_is_too_slow_makes_chunks_in_one_step(capsys, served, monkeypatch, options, steps, calls):
-    monkeypatch.setattr("talkingmachines.server.capacity.calls_that_fit", lambda avatar, *_: (1, 0.4 * avatar.steps))
+@pytest.mark.parametrize(("options", "steps", "calls"), [([], None, 3), (["--steps", "2", "--max-calls", "5"], 2, 5)])
+def test_steps_and_calls_as_given(served, monkeypatch, options, steps, calls):
+    monkeypatch.setattr("talkingmachines.server.capacity.calls_that_fit", lambda *_: (3, 0.1))
     assert main(["call", "--port", "0", "--voice", "echo", *options]) == 0
     assert served["loaded"]["steps"] == steps and served["app"].state.calls.max_calls == calls
-    assert ("1 step of denoising" in " ".join(capsys.readouterr().err.split())) == (steps == 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "key"), [(["--llm-url", "http://localhost:1/v1", "--llm-model", "m"], "k"), ([], None)]
+)
+def test_a_language_model_of_ones_own_may_want_a_key(served, monkeypatch, options, key):
+    monkeypatch.setenv("LLM_API_KEY", "k")
+    asked = []
+    monkeypatch.setattr(call_module, "_prepare", asked.append)
+    assert main(["call", "--port", "0", "--max-calls", "1", *options]) == 0
+    assert asked[0].key == key
 
 
 def test_a_log_of_json_lines_has_nothing_else(capsys, served, monkeypatch):

@@ -136,13 +136,13 @@ def test_both_models_from_a_folder_of_weights(tmp_path, inputs, capsys):
 def test_every_option_reaches_the_avatar(tmp_path, inputs, fake):
     options = ["--preset", "weights", "--size", "96x64", "--encoders", "a/b", "--speech-encoder", "c", "--fp8"]
     options += ["--prompt", "a man talks", "--tiny-decoder", "taew2_1.pth", "--compile", "--face-box", "0,0.25,0.5,1"]
-    options += ["--vae-device", "cuda:1", "--steps", "4"]
+    options += ["--vae-device", "cuda:1", "--steps", "4", "--device", "cuda:2"]
     assert main(arguments(inputs, tmp_path / "clip.mp4", *options)) == 0
     assert fake.loaded == [
         (
             "weights",
             {
-                "device": "auto",
+                "device": "cuda:2",
                 "dtype": None,
                 "shape": (64, 96),
                 "encoders": "a/b",

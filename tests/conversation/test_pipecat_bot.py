@@ -32,6 +32,7 @@ def test_the_pipecat_bot_answers_a_question(tmp_path: Path, monkeypatch: pytest.
             await transport.come()
             await transport.say(question())
             await until(lambda: np.count_nonzero(transport.heard) > 2 * 3900)
+            await asyncio.sleep(1)
             await transport.leave()
             return server
 
@@ -41,4 +42,5 @@ def test_the_pipecat_bot_answers_a_question(tmp_path: Path, monkeypatch: pytest.
     assert roles[0][0] == "system" and roles[0][1].startswith("You are Nova.")
     assert roles[1:] == [("user", "What is the capital of France?")]
     assert server.spoken == ["Paris, of course.", "It is lovely."]
+    assert np.count_nonzero(transport.heard) < 2 * 4200, "6000 samples of 24 kHz a sentence take as long at 16 kHz"
     assert len(transport.screen.shown) > 25, "it is seen"

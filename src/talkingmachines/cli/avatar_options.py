@@ -31,6 +31,8 @@ SizeOption = Annotated[
     str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Of the video, in pixels; the preset's unless given.")
 ]
 
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+
 StepsOption = Annotated[
     int | None, typer.Option(min=1, max=1000, help="Of denoising: more are slower; the preset's unless given.")
 ]

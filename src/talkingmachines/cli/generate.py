@@ -14,6 +14,7 @@ from rich.console import Console
 
 from talkingmachines.cli.avatar_options import (
     AvatarOptions,
+    DeviceOption,
     FaceBoxOption,
     PresetOption,
     SizeOption,
@@ -47,10 +48,11 @@ def generate(
     seed: SeedOption = 0,
     teacher: TeacherOption = False,
     guidance: GuidanceOption = None,
+    device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> None:
     """Make the character of a picture speak a recording."""
-    maker = Maker(options, teacher, guidance, read_face_box(face_box))
+    maker = Maker(options, teacher, guidance, device, read_face_box(face_box))
     make_clip(image, audio, out, maker, seed=seed, as_json=json)
 
 
@@ -63,6 +65,7 @@ def demo(
     teacher: TeacherOption = False,
     steps: StepsOption = None,
     guidance: GuidanceOption = None,
+    device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> None:
     """Make the shipped character speak a shipped recording."""
@@ -74,7 +77,7 @@ def demo(
         raise ConfigError("this installation lacks the demo's picture or recording; install talkingmachines again")
     make_folder(out.parent)
     with as_file(assets / "demo.png") as image, as_file(recordings / names[0]) as audio:
-        maker = Maker(AvatarOptions(preset=preset, size=size, steps=steps), teacher, guidance)
+        maker = Maker(AvatarOptions(preset=preset, size=size, steps=steps), teacher, guidance, device)
         make_clip(image, audio, out, maker, seed=seed, as_json=json)
 
 
@@ -93,6 +96,7 @@ class Maker:
     options: AvatarOptions
     teacher: bool
     guidance: float | None
+    device: str = "auto"
     face_box: "Box | None" = None
 
     def __post_init__(self) -> None:
@@ -109,12 +113,12 @@ class Maker:
         if self.teacher:
             from talkingmachines.teacher import load_teacher
 
-            teacher = load_teacher(self.options.preset, device="auto")
+            teacher = load_teacher(self.options.preset, device=self.device)
             make = partial(
                 teacher.stream_generate, steps=self.options.steps, guidance=self.guidance, face_box=self.face_box
             )
             return (teacher.size, teacher.size), make
-        student = self.options.load()
+        student = self.options.load(self.device)
         return student.shape, partial(student.stream_generate, face_box=self.face_box)
 
 

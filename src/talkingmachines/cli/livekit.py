@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from talkingmachines.cli.avatar_options import AvatarOptions, takes_avatar_options
-from talkingmachines.cli.live_avatar import live_avatar
+from talkingmachines.cli.avatar_options import AvatarOptions, DeviceOption, takes_avatar_options
 from talkingmachines.errors import ConfigError, MissingPackageError
 from talkingmachines.media.files import reason
 
@@ -31,11 +30,12 @@ def livekit(
     ),
     host: Annotated[str, typer.Option(help="Where to answer health checks; 0.0.0.0: everywhere.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of health checks.")] = 8082,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    device: DeviceOption = "auto",
     log_json: Annotated[bool, typer.Option("--log-json", help="Log JSON lines.")] = False,
 ) -> None:
     """Take calls from a LiveKit server: LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET say which."""
     from talkingmachines.media.image import read_image
+    from talkingmachines.server.capacity import measured_calls
     from talkingmachines.server.logs import set_up_logging
     from talkingmachines.server.pictures import LOOKS, bundled_picture
 
@@ -50,8 +50,11 @@ def livekit(
         raise ConfigError(f"which LiveKit server? Set the environment variables {', '.join(missing)}")
     picture = read_image(image) if image else bundled_picture(LOOKS[0])
     with Console(stderr=True).status(f"loading {options.preset}") as status:
-        avatar, fit = live_avatar(options, device, partial(set_up_logging, log_json), max_calls, status)
-    worker = AvatarWorker(avatar, picture, fit, name, host, port)
+        avatar = options.load_apart(device, partial(set_up_logging, log_json))
+        if not max_calls:
+            status.update("measuring how many calls fit")
+            max_calls = measured_calls(avatar)
+    worker = AvatarWorker(avatar, picture, max_calls, name, host, port)
     try:
         with avatar.needed():
             asyncio.run(worker.run())

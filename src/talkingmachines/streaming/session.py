@@ -108,7 +108,8 @@ class Session:
                 self._call.audio.drop()
 
     def close(self) -> None:
-        """Ends the call. Harmless when repeated. A push at work in another thread ends with a SessionError."""
+        """Ends the call. Harmless when repeated. A push at work in another thread raises SessionError before its
+        next chunk; one that is at its last returns."""
         self._closed = True
 
     def __enter__(self) -> Self:
