@@ -199,6 +199,18 @@ def test_little_is_made_in_advance() -> None:
     assert line.pacer.counts.late == 0
 
 
+@pytest.mark.parametrize("stall", [0.6, 1.2, 3.0])
+def test_not_much_more_is_made_in_advance_after_a_stall(stall: float) -> None:
+    line, waiting = Line(lambda chunk: stall if chunk == 20 else 0.15, decoding=lambda chunk: 0.05), []
+
+    def looks(now: float) -> bool:
+        waiting.append(sum(len(make.samples) for _, make in line.made) // SAMPLES_PER_FRAME - len(line.played))
+        return True
+
+    line.run(30, looks)
+    assert max(waiting) < 3 * CHUNK
+
+
 def test_the_end_of_a_segment_does_not_wait_for_more() -> None:
     begun = {}
     for ended in (True, False):

@@ -288,8 +288,9 @@ class Pacer:
             return -math.inf if not there or there < min(self._took + MARGIN, self.chunk / FPS) else None
         if not self._making and len(self._ready) < self.chunk and self._speech.count >= self._samples_wanted():
             return -math.inf
-        in_time = self._due(self._slot + self._coming()) - self._took - MARGIN
-        return in_time if self._making or len(self._ready) < 2 * self.chunk else None
+        coming = self._coming()
+        in_time = self._due(self._slot + coming) - self._took - MARGIN
+        return in_time if len(self._ready) + coming < 2 * self.chunk else None
 
     def _coming(self) -> int:
         """Frames that are being made and will be played."""
