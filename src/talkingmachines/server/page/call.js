@@ -263,7 +263,11 @@ const pressed = (id) => $(id).getAttribute("aria-pressed") === "true";
 
 function mute(on = !pressed("mute")) {
   if (!page.microphone) return;
-  if (deaf()) return hearAgain();
+  if (deaf()) {
+    // Who mutes now is not to be heard when a microphone is back. Nobody is unmuted before there is one.
+    if (on) showMuted(true);
+    return hearAgain();
+  }
   page.microphone.getAudioTracks().forEach((track) => (track.enabled = !on));
   showMuted(on);
 }
