@@ -139,6 +139,35 @@ def test_the_whole_link_in_a_tab_that_had_half_of_it(view):
     one.state("ready")
 
 
+ANSWERS = [
+    (["Привет!", " Как", " дела", "?"], ["Nova: Привет!", "Nova: Как дела?"]),
+    (["你好。"], ["Nova: 你好。"]),
+    (["هل", " تسمعني", "؟"], ["Nova: هل تسمعني؟"]),
+    (["Well", " then", "…"], ["Nova: Well then…"]),
+]
+
+
+def test_sentences_are_read_aloud_whole_in_any_script(view):
+    one, read = view(), []
+    one.call()
+    said = one.page.locator("#said p")
+    for pieces, sentences in ANSWERS:
+        one.page.evaluate("fake.say('bot-llm-started')")
+        for number, text in enumerate(pieces):
+            one.page.evaluate("([text, segment_id]) => fake.say('bot-output', { text, segment_id })", [text, number])
+        read += sentences
+        assert said.all_text_contents() == read
+
+
+def test_an_answer_that_has_no_full_stop_is_read_aloud_when_it_has_been_spoken(view):
+    one = view()
+    one.call()
+    one.page.evaluate("fake.say('bot-output', { text: 'Well then', segment_id: 1 })")
+    assert one.page.locator("#said p").count() == 0
+    one.page.evaluate("fake.say('bot-stopped-speaking')")
+    assert one.page.locator("#said p").all_text_contents() == ["Nova: Well then"]
+
+
 def test_captions_that_come_in_pieces_of_words(view):
     one = view()
     one.call()

@@ -198,6 +198,7 @@ function heard({ type, data }) {
   // A voice service may not say when the user speaks.
   if (type === "user-started-speaking" || type === "bot-llm-started") captions.newAnswer();
   else if (type === "bot-interrupted") captions.cut();
+  else if (type === "bot-stopped-speaking") captions.readRest();
   else if (type === "bot-output") captions.character(name, data);
   else if (type === "user-transcription" && data.text.trim()) captions.user(data.text, data.final);
 }
