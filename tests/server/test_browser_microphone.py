@@ -40,6 +40,22 @@ def test_a_microphone_that_goes_and_comes_back(view):
     assert one.page.evaluate(SENT_MUTED), "still muted"
 
 
+def test_a_microphone_that_comes_back_while_a_new_line_is_tried_is_heard_on_the_old(view):
+    one, held = view(), []
+    one.call()
+    one.page.evaluate(DEVICES)
+    one.page.route("**/offer", lambda route: held.append(route))  # noqa: PLW0108  # playwright marks functions
+    one.page.evaluate("fake.pcs[0].become('failed')")
+    while not held:
+        one.page.wait_for_timeout(50)
+    unplug(one)
+    plug(one)
+    one.page.evaluate("fake.pcs[0].become('connected')")
+    held[0].abort()
+    one.state("listening")
+    assert one.page.evaluate("fake.pcs[0].sent === given.getTracks()[0]")
+
+
 def test_who_lets_go_of_space_without_a_microphone_is_muted_when_it_is_back(view):
     one = view()
     one.call()

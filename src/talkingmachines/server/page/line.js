@@ -57,7 +57,8 @@ export class Line extends EventTarget {
   /** Another microphone. */
   hearBy(microphone) {
     this.microphone = microphone;
-    this.pc?.getSenders()[0].replaceTrack(microphone.getAudioTracks()[0]).catch(() => {});
+    // A connection that has been closed has no senders.
+    this.pc?.getSenders()[0]?.replaceTrack(microphone.getAudioTracks()[0]).catch(() => {});
   }
 
   ask(method, path, body, signal) {
@@ -102,7 +103,10 @@ export class Line extends EventTarget {
       answer = await (await this.ask("POST", "offer", { sdp, type, ...restart }, signal)).json();
     } finally {
       this.close(answer && !this.over ? old : pc);
-      if (!answer) this.pc = old;
+      if (!answer) {
+        this.pc = old;
+        this.hearBy(this.microphone); // it may be another one by now
+      }
     }
     if (this.over) return;
     this.pcId = answer.pc_id;
