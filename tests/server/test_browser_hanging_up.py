@@ -15,6 +15,11 @@ ASKS = """() => {
   };
 }"""
 
+HURRY = """() => {
+  const limit = AbortSignal.timeout.bind(AbortSignal);
+  AbortSignal.timeout = () => limit(300);
+}"""
+
 
 def test_hung_up_while_the_browser_asks_for_the_microphone(view):
     one = view().open()
@@ -69,6 +74,59 @@ def test_the_next_call_waits_until_the_last_is_over(view):
     held[0].continue_()
     one.state("listening")
     one.page.unroute("**/end")
+
+
+def test_the_next_call_waits_also_where_another_was_hung_up_before_it_began(view):
+    one, held, asked = view(), [], []
+    one.call()
+    one.page.route("**/end", lambda route: held.append(route))  # noqa: PLW0108  # playwright marks functions
+    one.page.click("#end")
+    one.page.on("request", lambda request: asked.append(request.url))
+    for click in ("#again", "#start", "#end", "#again", "#start"):
+        one.page.click(click)
+        one.page.wait_for_timeout(200)
+    assert held and not asked and one.page.get_attribute("body", "data-state") == "connecting"
+    held[0].continue_()
+    one.state("listening")
+    one.page.unroute("**/end")
+
+
+def test_the_next_call_waits_until_a_place_that_came_too_late_is_given_back(view):
+    one, places, goodbyes = view(), [], []
+    one.page.route("**/api/calls", lambda route: places.append(route))  # noqa: PLW0108  # as above
+    one.page.route("**/end", lambda route: goodbyes.append(route))  # noqa: PLW0108
+    one.open().state("ready")
+    one.page.click("#start")
+    until(one, places)
+    for click in ("#end", "#again", "#start"):
+        one.page.click(click)
+    one.page.wait_for_timeout(300)
+    assert len(places) == 1
+    places[0].continue_()
+    until(one, goodbyes)
+    one.page.wait_for_timeout(300)
+    assert len(places) == 1
+    goodbyes[0].continue_()
+    until(one, places, 2)
+    places[1].continue_()
+    one.state("listening")
+    one.page.unroute("**/end")
+
+
+def test_a_server_that_does_not_answer(view):
+    one = view().open()
+    one.state("ready")
+    one.page.evaluate(HURRY)
+    one.page.route("**/api/calls", lambda route: None)
+    one.page.click("#start")
+    one.state("ended")
+    assert "cannot be reached" in one.page.inner_text("#notice")
+
+
+def until(one, held, number=1):
+    """The browser has asked for what is held back, so many times."""
+    while len(held) < number:
+        one.page.wait_for_timeout(20)
 
 
 def free(link):

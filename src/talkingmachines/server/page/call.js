@@ -127,7 +127,7 @@ async function start() {
     await page.gone; // the place of the call before may be the only one
     if (!line.over) await line.start(page.character.id, page.microphone);
   } catch (error) {
-    page.gone = line.hangUp();
+    waitFor(line.hangUp());
     if (call !== page.call) return;
     release();
     if (error.status === 503) show("busy", { text: `${page.config.name} is in a call with somebody else just now. Try again in a moment.` });
@@ -220,10 +220,18 @@ function release() {
   for (const id of ["camera", "record"]) press(id, false);
 }
 
-function over(reason, finished = []) {
+/** finished: the names of its recordings, or a promise of them that the server keeps when it has been told. */
+async function over(reason, finished = []) {
   release();
   show("ended", { text: sentence(reason), again: "Call again" });
-  offer(finished);
+  waitFor(finished);
+  offer([]);
+  offer(await finished);
+}
+
+/** The next call begins after this, and after what it was to wait for already. */
+function waitFor(goodbye) {
+  page.gone = Promise.all([page.gone, goodbye]);
 }
 
 /** The recordings to save. finished: their names. */
@@ -237,11 +245,8 @@ function offer(finished) {
   $("recordings").replaceChildren(...links);
 }
 
-async function hangUp() {
-  if (!inCall()) return;
-  over("Thanks for the call.");
-  page.gone = page.line?.hangUp();
-  offer((await page.gone) ?? []);
+function hangUp() {
+  if (inCall()) over("Thanks for the call.", page.line?.hangUp());
 }
 
 /** Saves a recording: fetched, because a link cannot carry the token. */

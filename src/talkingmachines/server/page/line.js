@@ -8,6 +8,7 @@ const NO_WAY = "No connection could be made: a network on the way does not let c
 const BUFFER = 60; // ms that sound and pictures are held back, both alike from the start: left alone they take seconds to meet
 const ANSWER = 7000; // ms; the server asks its STUN and TURN servers for up to 5 s before it answers
 const GOODBYE = 15000; // ms; the server takes up to 10 s to clean up
+const PLACE = 10000; // ms; the server gives a place, or says that there is none, at once
 const STUCK = 3500; // ms without an answer in which a new connection counts as failed
 
 export class ServerError extends Error {
@@ -47,11 +48,14 @@ export class Line extends EventTarget {
 
   async start(character, microphone) {
     this.microphone = microphone;
-    const answer = await ask("POST", "/api/calls", { character }, this.token);
+    this.reserved = this.reserve(character);
+    await this.reserved;
+    if (!this.over) await this.connect();
+  }
+
+  async reserve(character) {
+    const answer = await ask("POST", "/api/calls", { character }, this.token, AbortSignal.timeout(PLACE));
     this.id = (await answer.json()).id;
-    // Hung up meanwhile: nobody has told the server yet.
-    if (this.over) await this.end();
-    else await this.connect();
   }
 
   /** Another microphone. */
@@ -195,6 +199,7 @@ export class Line extends EventTarget {
   async hangUp() {
     if (this.over) return [];
     this.over = true;
+    if (!this.id) await this.reserved?.catch(() => {}); // a place that is given only now has to be given back
     const { finished } = this.id ? await this.end() : { finished: [] };
     this.drop();
     return finished;
