@@ -179,6 +179,36 @@ def test_a_line_that_is_given_up_leaves_no_place_taken_and_what_was_recorded(vie
     assert one.page.is_visible("#recordings a") and free(link) == 2
 
 
+def test_a_line_that_is_given_up_while_the_server_is_silent_and_what_it_says_later(view):
+    one, held = view(), []
+    one.call()
+    one.page.keyboard.press("r")
+    one.page.wait_for_selector("#recording:visible")
+    one.page.route("**/end", lambda route: held.append(route))  # noqa: PLW0108  # playwright marks functions
+    one.page.evaluate("fake.never = true; fake.pcs.at(-1).become('failed')")
+    one.state("reconnecting")
+    one.page.evaluate("const now = Date.now; Date.now = () => now() + 30000")
+    one.page.wait_for_selector("body[data-state=ended]", timeout=8_000)
+    assert held and not one.page.is_visible("#recordings a")
+    held[0].continue_()
+    one.page.wait_for_selector("#recordings a:visible")
+
+
+def test_a_line_into_a_call_that_the_server_has_ended(view):
+    one, asked = view(), []
+    with one.page.expect_request("**/offer") as offer:
+        one.call()
+    one.page.keyboard.press("r")
+    one.page.wait_for_selector("#recording:visible")
+    end = offer.value.url.removesuffix("offer") + "end"
+    urllib.request.urlopen(urllib.request.Request(end, b"{}", {"Content-Type": "application/json"}), timeout=10).close()
+    one.page.on("request", lambda request: asked.append(request.url))
+    one.page.evaluate("fake.pcs.at(-1).become('failed')")
+    one.state("ended")
+    assert one.page.is_visible("#recordings a") and "You hung up." in one.page.inner_text("#notice")
+    assert end not in asked
+
+
 def test_the_recording_of_a_call_that_the_server_ended_first(view):
     one = view()
     one.call()

@@ -9,6 +9,7 @@ const BUFFER = 60; // ms that sound and pictures are held back, both alike from 
 const ANSWER = 7000; // ms; the server asks its STUN and TURN servers for up to 5 s before it answers
 const GOODBYE = 15000; // ms; the server takes up to 10 s to clean up
 const PLACE = 10000; // ms; the server gives a place, or says that there is none, at once
+const FAREWELL = 4000; // ms; who has waited for GIVE_UP already is shown the end then, whatever the server says later
 const STUCK = 3500; // ms without an answer in which a new connection counts as failed
 
 export class ServerError extends Error {
@@ -36,7 +37,8 @@ export async function ask(method, path, body, token, signal) {
   throw new ServerError(response.status, said);
 }
 
-/** Events: stream (MediaStream), message (RTVI), connected, lost, ended ({message, finished}). */
+/** Events: stream (MediaStream), message (RTVI), connected, lost, ended ({message, finished}: the names of the
+ *  recordings, or a promise of them). */
 export class Line extends EventTarget {
   constructor(token, iceServers) {
     super();
@@ -175,7 +177,8 @@ export class Line extends EventTarget {
         await this.connect();
         since = Date.now();
       } catch (error) {
-        if ([401, 404, 409, 410].includes(error.status)) await this.giveUp(error.message);
+        if (error.status === 410) this.finish(error);
+        else if ([401, 404, 409].includes(error.status)) await this.giveUp(error.message);
       }
       while (!this.over && Date.now() - since < STUCK && this.pc.connectionState !== "connected") {
         await new Promise((done) => setTimeout(done, 100));
@@ -200,18 +203,21 @@ export class Line extends EventTarget {
     if (this.over) return [];
     this.over = true;
     if (!this.id) await this.reserved?.catch(() => {}); // a place that is given only now has to be given back
-    const { finished } = this.id ? await this.end() : { finished: [] };
+    const finished = this.id ? await this.end() : [];
     this.drop();
     return finished;
   }
 
   /** Tells the server that it is over, for the place to be free. What has been recorded, also where the server was first. */
   async end() {
-    return this.ask("POST", "end", {}, AbortSignal.timeout(GOODBYE)).then((response) => response.json()).catch((error) => error);
+    const limit = AbortSignal.timeout(GOODBYE);
+    const { finished } = await this.ask("POST", "end", {}, limit).then((response) => response.json()).catch((error) => error);
+    return finished ?? [];
   }
 
   async giveUp(message) {
-    const { finished } = await this.end();
+    const finished = this.end();
+    await Promise.race([finished, new Promise((done) => setTimeout(done, FAREWELL))]);
     this.finish({ message, finished });
   }
 
