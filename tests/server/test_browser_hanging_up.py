@@ -219,6 +219,24 @@ def test_the_recording_of_a_call_that_the_server_ended_first(view):
     one.page.wait_for_selector("#recordings a:visible")
 
 
+def test_a_recording_that_hangs_holds_up_no_other(view):
+    one, held = view(), []
+    one.call()
+    one.page.route("**/recording", lambda route: held.append(route))  # noqa: PLW0108  # playwright marks functions
+    one.page.keyboard.press("r")
+    until(one, held)
+    for click in ("#end", "#again", "#start"):
+        one.page.click(click)
+    one.state("listening")
+    one.page.evaluate(HURRY)
+    one.page.keyboard.press("r")
+    one.page.wait_for_selector("#toast:has-text('cannot be reached')")
+    assert len(held) == 2
+    one.page.unroute("**/recording")
+    one.page.keyboard.press("r")
+    one.page.wait_for_selector("#recording:visible")
+
+
 def test_the_whole_link_in_a_tab_that_had_half_of_it(view):
     one = view().open("#token=ha")
     one.state("ready")

@@ -7,6 +7,7 @@ import { $, captions, glow, inCall, show, state, timer, toast } from "/page/view
 const token = new URLSearchParams(location.hash.slice(1)).get("token");
 const REPORT = 2000; // ms
 const MICROPHONE = { audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true } };
+const RECORDING = 20000; // ms; the server gives its disk up to 15 s
 const THINKING = 12000; // ms after which a character that does not answer is listening again
 
 const page = { config: null, character: null, call: 0, line: null, gone: null, microphone: null, camera: null, began: 0, seen: null };
@@ -312,11 +313,12 @@ function subtitles() {
 }
 
 async function record() {
-  if ($("record").hidden || !page.line?.id || record.asked) return;
-  const call = page.call;
-  record.asked = true;
+  const { call, line } = page;
+  if ($("record").hidden || !line?.id || line.asked) return;
+  line.asked = true;
   try {
-    const answer = await (await page.line.ask("POST", "recording", { on: !pressed("record") })).json();
+    const limit = AbortSignal.timeout(RECORDING);
+    const answer = await (await line.ask("POST", "recording", { on: !pressed("record") }, limit)).json();
     if (call !== page.call) return;
     recording(answer.recording);
     const done = answer.finished ? "Recorded. You can save it after the call." : "The recording failed: the server's disk did not take it.";
@@ -324,7 +326,7 @@ async function record() {
   } catch (error) {
     if (call === page.call) toast(error.message, 5000);
   } finally {
-    record.asked = false;
+    line.asked = false;
   }
 }
 
