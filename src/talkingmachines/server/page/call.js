@@ -7,6 +7,7 @@ import { $, captions, glow, inCall, show, state, timer, toast } from "/page/view
 const token = new URLSearchParams(location.hash.slice(1)).get("token");
 const REPORT = 2000; // ms
 const MICROPHONE = { audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true } };
+const RECORDING = 20000; // ms; the server gives its disk up to 15 s
 const THINKING = 12000; // ms after which a character that does not answer is listening again
 
 const page = { config: null, character: null, call: 0, line: null, gone: null, microphone: null, camera: null, began: 0, seen: null };
@@ -127,7 +128,7 @@ async function start() {
     await page.gone; // the place of the call before may be the only one
     if (!line.over) await line.start(page.character.id, page.microphone);
   } catch (error) {
-    page.gone = line.hangUp();
+    waitFor(line.hangUp());
     if (call !== page.call) return;
     release();
     if (error.status === 503) show("busy", { text: `${page.config.name} is in a call with somebody else just now. Try again in a moment.` });
@@ -198,6 +199,7 @@ function heard({ type, data }) {
   // A voice service may not say when the user speaks.
   if (type === "user-started-speaking" || type === "bot-llm-started") captions.newAnswer();
   else if (type === "bot-interrupted") captions.cut();
+  else if (type === "bot-stopped-speaking") captions.readRest();
   else if (type === "bot-output") captions.character(name, data);
   else if (type === "user-transcription" && data.text.trim()) captions.user(data.text, data.final);
 }
@@ -219,10 +221,18 @@ function release() {
   for (const id of ["camera", "record"]) press(id, false);
 }
 
-function over(reason, finished = []) {
+/** finished: the names of its recordings, or a promise of them that the server keeps when it has been told. */
+async function over(reason, finished = []) {
   release();
   show("ended", { text: sentence(reason), again: "Call again" });
-  offer(finished);
+  waitFor(finished);
+  offer([]);
+  offer(await finished);
+}
+
+/** The next call begins after this, and after what it was to wait for already. */
+function waitFor(goodbye) {
+  page.gone = Promise.all([page.gone, goodbye]);
 }
 
 /** The recordings to save. finished: their names. */
@@ -236,11 +246,8 @@ function offer(finished) {
   $("recordings").replaceChildren(...links);
 }
 
-async function hangUp() {
-  if (!inCall()) return;
-  over("Thanks for the call.");
-  page.gone = page.line?.hangUp();
-  offer((await page.gone) ?? []);
+function hangUp() {
+  if (inCall()) over("Thanks for the call.", page.line?.hangUp());
 }
 
 /** Saves a recording: fetched, because a link cannot carry the token. */
@@ -263,7 +270,11 @@ const pressed = (id) => $(id).getAttribute("aria-pressed") === "true";
 
 function mute(on = !pressed("mute")) {
   if (!page.microphone) return;
-  if (deaf()) return hearAgain();
+  if (deaf()) {
+    // Who mutes now is not to be heard when a microphone is back. Nobody is unmuted before there is one.
+    if (on) showMuted(true);
+    return hearAgain();
+  }
   page.microphone.getAudioTracks().forEach((track) => (track.enabled = !on));
   showMuted(on);
 }
@@ -302,11 +313,12 @@ function subtitles() {
 }
 
 async function record() {
-  if ($("record").hidden || !page.line?.id || record.asked) return;
-  const call = page.call;
-  record.asked = true;
+  const { call, line } = page;
+  if ($("record").hidden || !line?.id || line.asked) return;
+  line.asked = true;
   try {
-    const answer = await (await page.line.ask("POST", "recording", { on: !pressed("record") })).json();
+    const limit = AbortSignal.timeout(RECORDING);
+    const answer = await (await line.ask("POST", "recording", { on: !pressed("record") }, limit)).json();
     if (call !== page.call) return;
     recording(answer.recording);
     const done = answer.finished ? "Recorded. You can save it after the call." : "The recording failed: the server's disk did not take it.";
@@ -314,7 +326,7 @@ async function record() {
   } catch (error) {
     if (call === page.call) toast(error.message, 5000);
   } finally {
-    record.asked = false;
+    line.asked = false;
   }
 }
 

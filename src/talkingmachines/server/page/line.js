@@ -8,6 +8,8 @@ const NO_WAY = "No connection could be made: a network on the way does not let c
 const BUFFER = 60; // ms that sound and pictures are held back, both alike from the start: left alone they take seconds to meet
 const ANSWER = 7000; // ms; the server asks its STUN and TURN servers for up to 5 s before it answers
 const GOODBYE = 15000; // ms; the server takes up to 10 s to clean up
+const PLACE = 10000; // ms; the server gives a place, or says that there is none, at once
+const FAREWELL = 4000; // ms; who has waited for GIVE_UP already is shown the end then, whatever the server says later
 const STUCK = 3500; // ms without an answer in which a new connection counts as failed
 
 export class ServerError extends Error {
@@ -35,7 +37,8 @@ export async function ask(method, path, body, token, signal) {
   throw new ServerError(response.status, said);
 }
 
-/** Events: stream (MediaStream), message (RTVI), connected, lost, ended ({message, finished}). */
+/** Events: stream (MediaStream), message (RTVI), connected, lost, ended ({message, finished}: the names of the
+ *  recordings, or a promise of them). */
 export class Line extends EventTarget {
   constructor(token, iceServers) {
     super();
@@ -47,17 +50,21 @@ export class Line extends EventTarget {
 
   async start(character, microphone) {
     this.microphone = microphone;
-    const answer = await ask("POST", "/api/calls", { character }, this.token);
+    this.reserved = this.reserve(character);
+    await this.reserved;
+    if (!this.over) await this.connect();
+  }
+
+  async reserve(character) {
+    const answer = await ask("POST", "/api/calls", { character }, this.token, AbortSignal.timeout(PLACE));
     this.id = (await answer.json()).id;
-    // Hung up meanwhile: nobody has told the server yet.
-    if (this.over) await this.end();
-    else await this.connect();
   }
 
   /** Another microphone. */
   hearBy(microphone) {
     this.microphone = microphone;
-    this.pc?.getSenders()[0].replaceTrack(microphone.getAudioTracks()[0]).catch(() => {});
+    // A connection that has been closed has no senders.
+    this.pc?.getSenders()[0]?.replaceTrack(microphone.getAudioTracks()[0]).catch(() => {});
   }
 
   ask(method, path, body, signal) {
@@ -102,7 +109,10 @@ export class Line extends EventTarget {
       answer = await (await this.ask("POST", "offer", { sdp, type, ...restart }, signal)).json();
     } finally {
       this.close(answer && !this.over ? old : pc);
-      if (!answer) this.pc = old;
+      if (!answer) {
+        this.pc = old;
+        this.hearBy(this.microphone); // it may be another one by now
+      }
     }
     if (this.over) return;
     this.pcId = answer.pc_id;
@@ -167,7 +177,8 @@ export class Line extends EventTarget {
         await this.connect();
         since = Date.now();
       } catch (error) {
-        if ([401, 404, 409, 410].includes(error.status)) await this.giveUp(error.message);
+        if (error.status === 410) this.finish(error);
+        else if ([401, 404, 409].includes(error.status)) await this.giveUp(error.message);
       }
       while (!this.over && Date.now() - since < STUCK && this.pc.connectionState !== "connected") {
         await new Promise((done) => setTimeout(done, 100));
@@ -191,18 +202,22 @@ export class Line extends EventTarget {
   async hangUp() {
     if (this.over) return [];
     this.over = true;
-    const { finished } = this.id ? await this.end() : { finished: [] };
+    if (!this.id) await this.reserved?.catch(() => {}); // a place that is given only now has to be given back
+    const finished = this.id ? await this.end() : [];
     this.drop();
     return finished;
   }
 
   /** Tells the server that it is over, for the place to be free. What has been recorded, also where the server was first. */
   async end() {
-    return this.ask("POST", "end", {}, AbortSignal.timeout(GOODBYE)).then((response) => response.json()).catch((error) => error);
+    const limit = AbortSignal.timeout(GOODBYE);
+    const { finished } = await this.ask("POST", "end", {}, limit).then((response) => response.json()).catch((error) => error);
+    return finished ?? [];
   }
 
   async giveUp(message) {
-    const { finished } = await this.end();
+    const finished = this.end();
+    await Promise.race([finished, new Promise((done) => setTimeout(done, FAREWELL))]);
     this.finish({ message, finished });
   }
 

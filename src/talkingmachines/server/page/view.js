@@ -18,6 +18,7 @@ const WORDS = {
 const IN_CALL = ["connecting", "listening", "thinking", "speaking", "reconnecting"];
 const NOTICES = ["ended", "busy", "nomic", "locked"];
 const CAPTION_MS = 9000;
+const ENDED = /[\p{Sentence_Terminal}…][^\p{L}\p{N}]*$/u; // a sentence, in any script
 
 export const state = () => document.body.dataset.state;
 export const inCall = () => IN_CALL.includes(state());
@@ -78,7 +79,7 @@ export const captions = {
     const between = said.some((part) => part !== part.trim()) ? "" : " ";
     this.answer = said.join(between);
     text.replaceChildren(this.answer, " ", waiting);
-    if (/[.!?]\W*$/.test(this.answer)) this.readRest();
+    if (ENDED.test(this.answer)) this.readRest();
     this.fade("them");
   },
 
