@@ -28,8 +28,9 @@ _PAD, _START, _END = "_", "^", "$"
 _CHANNELS = 192
 _PUNCTUATION = frozenset(",.;:?!")
 
-_PIECE = 44
-"""Frames, about half a second, of the first piece of a sentence that is spoken in pieces."""
+_PIECE = 0.54
+"""Seconds of the first piece of a sentence that is spoken in pieces: enough for a chunk of the pocket, 0.48 s, and for
+what a call keeps back."""
 
 _SEEN = 10
 """Frames on each side that a sample depends on."""
@@ -83,7 +84,7 @@ def speak(text: str, name: str, rng: np.random.Generator) -> tuple[np.ndarray, i
 def speak_in_pieces(text: str, name: str, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, int]]:
     """The samples of `speak` and their rate, each piece twice as long as the one before: who listens need not wait."""
     frames, rate, _ = _frames(text, name, rng)
-    begin, size = 0, _PIECE
+    begin, size = 0, round(_PIECE * rate / _HOP)
     while begin < frames.shape[-1]:
         first = max(0, begin - _SEEN)
         around = _sound(frames[..., first : begin + size + _SEEN])
