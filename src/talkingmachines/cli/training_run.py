@@ -169,15 +169,19 @@ def trained(job: Run, name: str, model: "nn.Module") -> dict[str, object]:
 def trained_projection(job: Run) -> "dict[str, Tensor]":
     """The audio projection as `train audio` has taught it: the run's, or the shipped one, where its hearing is.
 
-    Raises CheckpointError where there is none for what the run hears with.
+    Raises ConfigError for a preset that is not trained here, CheckpointError where there is none for what the run
+    hears with.
     """
     from talkingmachines.dit.model import DiT
     from talkingmachines.weights import load_weights, shard_paths, weights_folder
 
-    model, shipped = DiT(job.preset.dit), weights_folder(job.preset.name)
+    hearing_config(job)  # before a model of 14 B is made for nothing
+    shipped = weights_folder(job.preset.name)
     if shard_paths(job.weights, "audio"):
+        model = DiT(job.preset.dit)
         load_weights(job.weights, "audio", model.audio_proj)
     elif shard_paths(shipped, "teacher") and known_by(job.weights, job)["hearing"] == known_by(shipped, job)["hearing"]:
+        model = DiT(job.preset.dit)
         load_weights(shipped, "teacher", model)
     else:
         raise CheckpointError(
