@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from stopped_runs import same_weights, stop_after
+from tiny_runs import save_knowing
 
 from talkingmachines.cli.main import main
 from talkingmachines.cli.training_run import Run, seed_of, trained, trained_hearing, trained_projection
@@ -57,7 +58,7 @@ def test_from_nothing_to_a_clip(run: Path, capsys: pytest.CaptureFixture[str]) -
     assert train("gestures", run, "--steps", "2") == 0
     assert train("teacher", run, "--steps", "2", "--clips", "3", "--seed", "5") == 0
     before = (run / "weights" / "vae-1-of-1.safetensors").read_bytes()
-    save_weights(run / "weights", "student", DiT(tiny().dit), {"preset": "tiny", "evaluation": {"lips": {"r": 0.8}}})
+    save_knowing(run, "student", evaluation={"lips": {"r": 0.8}})
     assert train("decoder", run, "--steps", "2", "--clips", "4") == 2
     assert "clips=3, not 4" in capsys.readouterr().err
     assert train("decoder", run, "--steps", "2", "--seed", "6") == 0, "with the clips that the run has"
@@ -90,12 +91,12 @@ def test_what_a_stage_learned_from_must_be_what_it_was(
     assert train("audio", run, "--steps", "2") == 0
     assert train("gestures", run, "--steps", "1") == 0
     assert train("teacher", run, "--steps", "1", "--clips", "3") == 0
-    save_weights(run / "weights", "student", DiT(tiny().dit), {"preset": "tiny"})
+    save_knowing(run, "student")
     assert train("decoder", run, "--steps", "2") == 0
     with monkeypatch.context() as strict:
         strict.setattr("talkingmachines.data.calls._SAME", -1.0)
         assert train("decoder", run, "--steps", "3", "--resume") == 0, "clips stay good when the decoder goes on"
-    save_weights(run / "weights", "student", DiT(tiny().dit), {"preset": "tiny"})
+    save_knowing(run, "student")
     assert "with another student" in refused("decoder")
     assert train("encoder", run, "--steps", "1") == 0
     assert "has what `train encoder` and `train decoder` did" in refused("vae")
@@ -133,10 +134,12 @@ def test_stopped_in_every_stage_it_goes_on_to_the_same_weights_and_overwrites_no
 ) -> None:
     whole = tmp_path_factory.mktemp("whole") / "run"
     shutil.copytree(run, whole)
-    for folder in (run, whole):
-        save_weights(folder / "weights", "student", DiT(tiny().dit), {"preset": "tiny"})
+    student = DiT(tiny().dit)
     for stage in ("vae", "encoder", "audio", "gestures", "teacher", "decoder"):
         more = ("--steps", "4", "--clips", "3")
+        if stage == "decoder":
+            for folder in (run, whole):
+                save_knowing(folder, "student", student)
         assert train(stage, whole, *more) == 0
         with monkeypatch.context() as stopping:
             stop_after(stopping, 2)

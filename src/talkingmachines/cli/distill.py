@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from talkingmachines.cli.console import make_folder, progress_bar
-from talkingmachines.cli.training_run import CLIPS, Run, coded_clips, run_stage, seed_of, trained, trained_vae
+from talkingmachines.cli.training_run import (
+    CLIPS,
+    Run,
+    check_known,
+    coded_clips,
+    run_stage,
+    seed_of,
+    trained,
+    trained_vae,
+)
 from talkingmachines.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,6 +65,7 @@ def distill(
     job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed_of(folder, seed), clips)
     if trajectories is None:
         trajectories = CPU_TRAJECTORIES if job.device.type == "cpu" else GPU_TRAJECTORIES
+    check_known(job, "teacher")  # before clips are coded, which takes minutes
     calls = _calls(job)
     pairs = _trajectories(job, calls, trajectories) if trajectories else None
     _start(job, calls, pairs, 1 - matching)

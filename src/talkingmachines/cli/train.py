@@ -12,6 +12,7 @@ from talkingmachines.cli.console import make_folder
 from talkingmachines.cli.training_run import (
     CLIPS,
     Run,
+    check_known,
     coded_clips,
     first_batches,
     hearing_config,
@@ -172,6 +173,7 @@ def _decoder(job: Run) -> None:
     from talkingmachines.vae.model import CausalVAE
     from talkingmachines.weights import save_weights
 
+    check_known(job, "student")  # before clips are coded, which takes minutes
     chunk, patch = job.preset.chunk, job.preset.dit.patch[1]
     frames = chunk.frames * chunk.window
     # A GPU makes the student's calls of twice as many in the same time.

@@ -143,27 +143,36 @@ def coded_clips(job: Run) -> "LatentClips":
 def trained(job: Run, name: str, model: "nn.Module") -> dict[str, object]:
     """Fill a model from the run, or from the shipped weights where these fit the run. Returns what was said of it.
 
-    Raises CheckpointError where there are none, or the run has another encoder or hearing than they know.
+    Raises CheckpointError where there are none; and as check_known.
     """
     from talkingmachines.weights import load_weights, read_metadata, shard_paths, weights_folder
 
-    folder = job.weights
-    if not shard_paths(folder, name):
-        folder = weights_folder(job.preset.name)
-        shipped = shard_paths(folder, name)
-        if name in _MADE_BY and not (shipped and known_by(job.weights, job) == known_by(folder, job)):
+    if name in _MADE_BY:
+        check_known(job, name)
+    folder = job.weights if shard_paths(job.weights, name) else weights_folder(job.preset.name)
+    load_weights(folder, name, model)
+    return read_metadata(folder, name)
+
+
+def check_known(job: Run, name: str) -> None:
+    """Raises CheckpointError where a run has no such teacher or student, or one of another encoder or hearing than it
+    has now."""
+    from talkingmachines.weights import read_metadata, shard_paths, weights_folder
+
+    now, shipped = known_by(job.weights, job), weights_folder(job.preset.name)
+    # The shipped ones do not say what they know, and neither do copies of them.
+    unsaid = known_by(shipped, job) if shard_paths(shipped, name) else None
+    if not shard_paths(job.weights, name):
+        if unsaid != now:
             raise CheckpointError(
                 f"no {name} weights in {job.weights}, and none are shipped that know its encoder and hearing: "
                 f"run {_MADE_BY[name]} first"
             )
-    # Earlier weights do not say what they know.
-    elif name in _MADE_BY and read_metadata(folder, name).get("knows") not in (None, known_by(folder, job)):
+    elif read_metadata(job.weights, name).get("knows", unsaid) != now:
         raise CheckpointError(
-            f"the {name} weights in {folder} know another encoder or hearing than are there now: "
+            f"the {name} weights in {job.weights} know another encoder or hearing than are there now: "
             f"run {_MADE_BY[name]} anew"
         )
-    load_weights(folder, name, model)
-    return read_metadata(folder, name)
 
 
 def trained_projection(job: Run) -> "dict[str, Tensor]":
