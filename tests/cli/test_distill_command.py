@@ -88,6 +88,17 @@ def test_the_start_goes_on_for_longer_but_not_under_matching(run: Path) -> None:
     assert read_metadata(run / "weights", "student-start")["steps"] == 6
 
 
+def test_another_seed_goes_on_with_the_teachers_clips(run: Path) -> None:
+    """As a run is told to begin anew whose loss is not finite."""
+    alone = ("--steps", "2", "--matching", "0")
+    assert distill(run, *alone) == 0
+    before, made = student(run), {path.name: path.read_bytes() for path in (run / "trajectories").iterdir()}
+    shutil.rmtree(run / "student-start")
+    assert distill(run, *alone, "--seed", "5") == 0
+    assert student(run) != before and read_metadata(run / "weights", "student")["seed"] == 5
+    assert {path.name: path.read_bytes() for path in (run / "trajectories").iterdir()} == made
+
+
 def test_real_clips_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The shipped student's way. Matching compares with clips of the teacher, so it cannot do without."""
     assert distill(run, "--steps", "2", "--trajectories", "0") == 2

@@ -77,14 +77,14 @@ def distill(
 
 
 def _calls(job: Run) -> "CallBatches":
-    """Coded clips as calls."""
+    """Coded clips as calls, in the order of their own seed: the teacher's clips of them stay those with any --seed."""
     from talkingmachines.data.calls import CallBatches
     from talkingmachines.training.distill import DistillRecipe
 
     chunk, coded = job.preset.chunk, coded_clips(job)
     length = coded.arrays["latents"].shape[1] // chunk.frames * chunk.frames
     heard = DistillRecipe().chunks * chunk.frames
-    return CallBatches(coded, length, heard, job.preset.dit.patch[1], batch=job.batch, seed=job.seed)
+    return CallBatches(coded, length, heard, job.preset.dit.patch[1], batch=job.batch, seed=coded.config.seed)
 
 
 def _trajectories(job: Run, calls: "CallBatches", count: int) -> "TrajectoryBatches":
@@ -105,7 +105,7 @@ def _trajectories(job: Run, calls: "CallBatches", count: int) -> "TrajectoryBatc
             steps=sampling.steps,
             guidance=sampling.guidance,
             batches=count,
-            seed=job.seed,
+            seed=calls.seed,
             device=job.device,
             progress=update,
         )
