@@ -98,6 +98,10 @@ def test_what_a_stage_learned_from_must_be_what_it_was(
         assert train("decoder", run, "--steps", "3", "--resume") == 0, "clips stay good when the decoder goes on"
     save_knowing(run, "student")
     assert "with another student" in refused("decoder")
+    shutil.rmtree(run / "decoder")
+    with monkeypatch.context() as strict:
+        strict.setattr("talkingmachines.data.calls._SAME", -1.0)
+        assert train("decoder", run, "--steps", "1") == 0, "begun anew, as it was told"
     assert train("encoder", run, "--steps", "1") == 0
     assert "has what `train encoder` and `train decoder` did" in refused("vae")
     assert "encoder=" in refused("teacher")

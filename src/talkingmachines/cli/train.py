@@ -194,8 +194,7 @@ def _decoder(job: Run) -> None:
     trained(job, "student", student)
     before = trained(job, "vae", coder)
     student = student.to(job.device).eval().requires_grad_(False)
-    # Later its encoder would be told what another decoder misses.
-    if not job.resume:
+    if not job.resume:  # earlier clips do not say of which decoder they are: now it would be another
         batches.check(coder.to(job.device))
     stage = DecoderStage(coder, student, chunk, recipe, batches)
     beside = {"student": fingerprint(student)}
