@@ -88,7 +88,7 @@ def test_the_start_goes_on_for_longer_but_not_under_matching(run: Path) -> None:
     assert read_metadata(run / "weights", "student-start")["steps"] == 6
 
 
-def test_another_seed_goes_on_with_the_teachers_clips(run: Path) -> None:
+def test_another_seed_goes_on_with_the_teachers_clips_and_stays(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As a run is told to begin anew whose loss is not finite."""
     alone = ("--steps", "2", "--matching", "0")
     assert distill(run, *alone) == 0
@@ -97,6 +97,10 @@ def test_another_seed_goes_on_with_the_teachers_clips(run: Path) -> None:
     assert distill(run, *alone, "--seed", "5") == 0
     assert student(run) != before and read_metadata(run / "weights", "student")["seed"] == 5
     assert {path.name: path.read_bytes() for path in (run / "trajectories").iterdir()} == made
+    further = ("--steps", "3", "--matching", "0", "--resume")
+    assert distill(run, *further) == 0 and read_metadata(run / "weights", "student")["seed"] == 5
+    assert distill(run, *further, "--steps", "4", "--seed", "6") == 2
+    assert "begun with --seed 5, not 6" in capsys.readouterr().err
 
 
 def test_real_clips_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

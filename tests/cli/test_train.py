@@ -139,15 +139,15 @@ def test_stopped_in_every_stage_it_goes_on_to_the_same_weights_and_overwrites_no
     whole = tmp_path_factory.mktemp("whole") / "run"
     shutil.copytree(run, whole)
     student = DiT(tiny().dit)
-    for stage in ("vae", "encoder", "audio", "gestures", "teacher", "decoder"):
-        more = ("--steps", "4", "--clips", "3")
+    for seed, stage in enumerate(("vae", "encoder", "audio", "gestures", "teacher", "decoder"), 5):
+        more, seeded = ("--steps", "4", "--clips", "3"), ("--seed", str(seed))
         if stage == "decoder":
             for folder in (run, whole):
                 save_knowing(folder, "student", student)
-        assert train(stage, whole, *more) == 0
+        assert train(stage, whole, *more, *seeded) == 0
         with monkeypatch.context() as stopping:
             stop_after(stopping, 2)
-            assert train(stage, run, *more) == 0
+            assert train(stage, run, *more, *seeded) == 0
         assert train(stage, run, *more) == 2 and "--resume" in capsys.readouterr().err
         assert train(stage, run, *more, "--resume") == 0
         made = {"encoder": "vae", "decoder": "vae"}.get(stage, stage)

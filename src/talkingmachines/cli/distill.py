@@ -41,7 +41,11 @@ def distill(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, max=2**31, help="Of order and noise, and of new clips; that of the run's, or 0."),
+        typer.Option(
+            min=0,
+            max=2**31,
+            help="Of order and noise, and of new clips; that of what is resumed, or of the run's clips, or 0.",
+        ),
     ] = None,
     clips: Annotated[
         int | None, typer.Option(min=1, help=f"Clips drawn and coded; those of the run, or {CLIPS}.")
@@ -62,7 +66,9 @@ def distill(
     spec = preset_of(preset)
     folder = run or Path("runs") / preset
     make_folder(folder)
-    job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed_of(folder, seed), clips)
+    stages = ["student", "student-start"] if matching else ["student-start"]
+    seed = seed_of(folder, seed, stages if resume else [])
+    job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed, clips)
     if trajectories is None:
         trajectories = CPU_TRAJECTORIES if job.device.type == "cpu" else GPU_TRAJECTORIES
     check_known(job, "teacher")  # before clips are coded, which takes minutes

@@ -76,7 +76,11 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, max=2**31, help="Of weights, order and noise, and of new clips; that of the run's, or 0."),
+        typer.Option(
+            min=0,
+            max=2**31,
+            help="Of weights, order and noise, and of new clips; that of what is resumed, or of the run's clips, or 0.",
+        ),
     ] = None,
     clips: Annotated[
         int | None, typer.Option(min=1, help=f"Clips drawn and coded; those of the run, or {CLIPS}.")
@@ -90,7 +94,8 @@ def train(
     spec = preset_of(preset)
     folder = run or Path("runs") / preset
     make_folder(folder)
-    job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed_of(folder, seed), clips)
+    seed = seed_of(folder, seed, [stage] if resume else [])
+    job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed, clips)
     {
         StageName.VAE: _vae,
         StageName.ENCODER: _encoder,

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,11 +79,16 @@ class Run:
         return {"preset": self.preset.name, "seed": self.seed, "device": self.device.type, **more}
 
 
-def seed_of(folder: Path, given: int | None) -> int:
-    """Of a run: as given, or that of the clips that are there."""
+def seed_of(folder: Path, given: int | None, resumed: Sequence[str] = ()) -> int:
+    """Of a run: as given, or that with which the first of the resumed stages began that has, or that of its clips."""
     from talkingmachines.data.latents import clips_begun
+    from talkingmachines.training.checkpoint import seed_begun
 
-    return clips_begun(folder / "latents").get("seed", 0) if given is None else given
+    if given is not None:
+        return given
+    begun = (seed_begun(folder / stage) for stage in resumed)
+    clips = clips_begun(folder / "latents").get("seed", 0)
+    return next((seed for seed in begun if seed is not None), clips)
 
 
 def hearing_config(job: Run) -> "HearingConfig":
