@@ -27,6 +27,9 @@ pytest.importorskip("skia")
 pytest.importorskip("onnxruntime")
 
 
+MEASURED = {"evaluation": {"lips": {"r": 0.8}}}
+
+
 @pytest.fixture(scope="module")
 def bank() -> SpeechBank:
     return SpeechBank.build("train", 4, 0)
@@ -56,9 +59,11 @@ def test_from_nothing_to_a_clip(run: Path, capsys: pytest.CaptureFixture[str]) -
     assert train("encoder", run, "--steps", "3") == 0
     assert train("audio", run, "--steps", "2") == 0
     assert train("gestures", run, "--steps", "2") == 0
+    save_knowing(run, "student", **MEASURED)
     assert train("teacher", run, "--steps", "2", "--clips", "3", "--seed", "5") == 0
+    assert "evaluation" not in read_metadata(run / "weights", "student"), "measured against another teacher"
     before = (run / "weights" / "vae-1-of-1.safetensors").read_bytes()
-    save_knowing(run, "student", evaluation={"lips": {"r": 0.8}})
+    save_knowing(run, "student", **MEASURED)
     assert train("decoder", run, "--steps", "2", "--clips", "4") == 2
     assert "clips=3, not 4" in capsys.readouterr().err
     assert train("decoder", run, "--steps", "2", "--seed", "6") == 0, "with the clips that the run has"
@@ -115,7 +120,9 @@ def test_the_reader_is_trained_and_measured(run: Path, monkeypatch: pytest.Monke
     heldout = SpeechBank.build("heldout", 4, 0)
     monkeypatch.setattr("talkingmachines.cli.eval.heldout_speech", lambda bank: heldout)
     monkeypatch.setattr("talkingmachines.cli.train._READ_CLIPS", 2)
+    save_weights(run / "weights", "student", DiT(tiny().dit), MEASURED)
     assert train("reader", run, "--steps", "2") == 0
+    assert "evaluation" in read_metadata(run / "weights", "student"), "measured with the package's"
     said = read_metadata(run / "weights", "reader")
     assert said["steps"] == 2 and said["seed"] == 0 and np.isfinite(list(said["heldout"].values())).all()
     frames = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), dtype=np.uint8)
@@ -124,7 +131,9 @@ def test_the_reader_is_trained_and_measured(run: Path, monkeypatch: pytest.Monke
 
 def test_the_finder_is_trained_and_measured(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("talkingmachines.evaluation.finding._BATCHES", 1)
+    save_weights(run / "weights", "student", DiT(tiny().dit), MEASURED)
     assert train("finder", run, "--steps", "2") == 0
+    assert "evaluation" not in read_metadata(run / "weights", "student"), "of pictures that another one cut"
     said = read_metadata(run / "weights", "finder")
     assert said["steps"] == 2 and said["heldout"]["pictures"] == 32
     assert 0 <= said["heldout"]["found"] <= 1 and load_finder(run / "weights").out.weight.isfinite().all()

@@ -106,7 +106,7 @@ def train(
         StageName.FINDER: _finder,
         StageName.READER: _reader,
     }[stage](job)
-    if stage not in (StageName.TEACHER, StageName.FINDER, StageName.READER):
+    if stage != StageName.READER:  # `eval` takes that of the package
         drop_figures(job.weights)
     print(f"weights: {job.weights}")
 
