@@ -97,9 +97,8 @@ def main(argv: list[str] | None = None) -> None:
     for name, model in models.items():
         model.audio_proj.load_state_dict(further.projection.state_dict())
         # What was measured of it was not with this hearing.
-        kept = {key: value for key, value in said[name].items() if key != "evaluation"} | {"hearing": further_said}
-        if "knows" in kept:
-            kept["knows"] = known_by(job.weights, job)
+        kept = {key: value for key, value in said[name].items() if key != "evaluation"}
+        kept |= {"hearing": further_said, "knows": known_by(job.weights, job)}
         save_weights(job.weights, name, model, kept, eight_bits=True)
 
 

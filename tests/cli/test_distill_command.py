@@ -7,6 +7,7 @@ import pytest
 import torch
 from random_weights import save_features
 from stopped_runs import same_weights, stop_after
+from tiny_runs import save_knowing
 
 from talkingmachines.cli.main import main
 from talkingmachines.cli.training_run import Run, known_by, trained, trained_hearing, trained_vae
@@ -16,7 +17,7 @@ from talkingmachines.dit.model import DiT
 from talkingmachines.errors import CheckpointError
 from talkingmachines.presets import pocket, tiny
 from talkingmachines.vae.model import CausalVAE
-from talkingmachines.weights import load_weights, read_metadata, save_weights, shard_paths
+from talkingmachines.weights import load_weights, read_metadata, save_weights, shard_paths, weights_folder
 
 pytest.importorskip("skia")
 pytest.importorskip("onnxruntime")
@@ -36,8 +37,8 @@ def run(tmp_path: Path, bank: SpeechBank) -> Path:
     save_weights(tmp_path / "weights", "vae", CausalVAE(preset.vae), {"preset": "tiny"})
     teacher = DiT(preset.dit)
     torch.nn.init.normal_(teacher.head.head.weight, std=0.1)
-    save_weights(tmp_path / "weights", "teacher", teacher, {"preset": "tiny"})
     save_features(tmp_path / "weights")
+    save_knowing(tmp_path, "teacher", teacher)
     return tmp_path
 
 
@@ -87,6 +88,21 @@ def test_the_start_goes_on_for_longer_but_not_under_matching(run: Path) -> None:
     assert read_metadata(run / "weights", "student-start")["steps"] == 6
 
 
+def test_another_seed_goes_on_with_the_teachers_clips_and_stays(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a run is told to begin anew whose loss is not finite."""
+    alone = ("--steps", "2", "--matching", "0")
+    assert distill(run, *alone) == 0
+    before, made = student(run), {path.name: path.read_bytes() for path in (run / "trajectories").iterdir()}
+    shutil.rmtree(run / "student-start")
+    assert distill(run, *alone, "--seed", "5") == 0
+    assert student(run) != before and read_metadata(run / "weights", "student")["seed"] == 5
+    assert {path.name: path.read_bytes() for path in (run / "trajectories").iterdir()} == made
+    further = ("--steps", "3", "--matching", "0", "--resume")
+    assert distill(run, *further) == 0 and read_metadata(run / "weights", "student")["seed"] == 5
+    assert distill(run, *further, "--steps", "4", "--seed", "6") == 2
+    assert "begun with --seed 5, not 6" in capsys.readouterr().err
+
+
 def test_real_clips_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The shipped student's way. Matching compares with clips of the teacher, so it cannot do without."""
     assert distill(run, "--steps", "2", "--trajectories", "0") == 2
@@ -128,7 +144,7 @@ def test_a_start_of_another_teacher_is_not_gone_on_with(run: Path, capsys: pytes
     assert distill(run, "--steps", "2", *alone) == 0
     start, said = (read_metadata(run / "weights", name) for name in ("student-start", "student"))
     assert start["knows"] == said["knows"] == LatentClips(run / "latents").config.known
-    save_weights(run / "weights", "teacher", DiT(tiny().dit), {"preset": "tiny"})
+    save_knowing(run, "teacher")
     assert distill(run, "--steps", "2", *alone, "--resume") == 2
     assert "with another teacher" in capsys.readouterr().err
     shutil.rmtree(run / "student-start")
@@ -146,6 +162,34 @@ def test_what_knows_another_hearing_or_encoder_is_refused(run: Path) -> None:
             save_weights(job.weights, name, model, {"preset": "tiny", "knows": known | {changed: "another"}})
             with pytest.raises(CheckpointError, match=f"than are there now: run `{command}` anew"):
                 trained(job, name, model)
+
+
+def test_a_copy_of_the_shipped_weights_knows_what_they_know(tmp_path: Path) -> None:
+    """They do not say it."""
+    job = Run(pocket(), tmp_path, torch.device("cpu"), None, 1, False, 0, None)
+    shutil.copytree(weights_folder("pocket"), job.weights)
+    model = DiT(job.preset.dit)
+    for path in shard_paths(job.weights, "student"):
+        shutil.copy(path, job.weights / f"teacher{path.name.removeprefix('student')}")
+    coder, hearing = trained_vae(job), trained_hearing(job)
+    coder.decoder.linear.weight.data += 0.1
+    save_weights(job.weights, "vae", coder, {"preset": "pocket"})
+    for name in ("student", "teacher"):
+        assert trained(job, name, model)["preset"] == "pocket", "the decoder alone has gone on"
+    next(hearing.parameters()).data += 0.1
+    save_weights(job.weights, "hearing", hearing, {"preset": "pocket"})
+    for name, command in (("student", "distill"), ("teacher", "train teacher")):
+        with pytest.raises(CheckpointError, match=f"than are there now: run `{command}` anew"):
+            trained(job, name, model)
+
+
+def test_what_knows_another_encoder_is_refused_before_clips_are_coded(run: Path) -> None:
+    coder = CausalVAE(tiny().vae)
+    save_knowing(run, "student")
+    save_weights(run / "weights", "vae", coder, {"preset": "tiny"})
+    for command in (["distill"], ["train", "decoder"]):
+        assert main([*command, "--preset", "tiny", "--run", str(run), "--steps", "1"]) == 2
+        assert not (run / "latents").exists()
 
 
 def test_shipped_weights_stand_in_only_where_they_fit(tmp_path: Path) -> None:

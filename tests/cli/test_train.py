@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from stopped_runs import same_weights, stop_after
+from tiny_runs import save_knowing
 
 from talkingmachines.cli.main import main
 from talkingmachines.cli.training_run import Run, seed_of, trained, trained_hearing, trained_projection
@@ -24,6 +25,9 @@ from talkingmachines.weights import load_finder, read_metadata, save_weights
 
 pytest.importorskip("skia")
 pytest.importorskip("onnxruntime")
+
+
+MEASURED = {"evaluation": {"lips": {"r": 0.8}}}
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +59,11 @@ def test_from_nothing_to_a_clip(run: Path, capsys: pytest.CaptureFixture[str]) -
     assert train("encoder", run, "--steps", "3") == 0
     assert train("audio", run, "--steps", "2") == 0
     assert train("gestures", run, "--steps", "2") == 0
+    save_knowing(run, "student", **MEASURED)
     assert train("teacher", run, "--steps", "2", "--clips", "3", "--seed", "5") == 0
+    assert "evaluation" not in read_metadata(run / "weights", "student"), "measured against another teacher"
     before = (run / "weights" / "vae-1-of-1.safetensors").read_bytes()
-    save_weights(run / "weights", "student", DiT(tiny().dit), {"preset": "tiny", "evaluation": {"lips": {"r": 0.8}}})
+    save_knowing(run, "student", **MEASURED)
     assert train("decoder", run, "--steps", "2", "--clips", "4") == 2
     assert "clips=3, not 4" in capsys.readouterr().err
     assert train("decoder", run, "--steps", "2", "--seed", "6") == 0, "with the clips that the run has"
@@ -90,13 +96,17 @@ def test_what_a_stage_learned_from_must_be_what_it_was(
     assert train("audio", run, "--steps", "2") == 0
     assert train("gestures", run, "--steps", "1") == 0
     assert train("teacher", run, "--steps", "1", "--clips", "3") == 0
-    save_weights(run / "weights", "student", DiT(tiny().dit), {"preset": "tiny"})
+    save_knowing(run, "student")
     assert train("decoder", run, "--steps", "2") == 0
     with monkeypatch.context() as strict:
         strict.setattr("talkingmachines.data.calls._SAME", -1.0)
         assert train("decoder", run, "--steps", "3", "--resume") == 0, "clips stay good when the decoder goes on"
-    save_weights(run / "weights", "student", DiT(tiny().dit), {"preset": "tiny"})
+    save_knowing(run, "student")
     assert "with another student" in refused("decoder")
+    shutil.rmtree(run / "decoder")
+    with monkeypatch.context() as strict:
+        strict.setattr("talkingmachines.data.calls._SAME", -1.0)
+        assert train("decoder", run, "--steps", "1") == 0, "begun anew, as it was told"
     assert train("encoder", run, "--steps", "1") == 0
     assert "has what `train encoder` and `train decoder` did" in refused("vae")
     assert "encoder=" in refused("teacher")
@@ -110,7 +120,9 @@ def test_the_reader_is_trained_and_measured(run: Path, monkeypatch: pytest.Monke
     heldout = SpeechBank.build("heldout", 4, 0)
     monkeypatch.setattr("talkingmachines.cli.eval.heldout_speech", lambda bank: heldout)
     monkeypatch.setattr("talkingmachines.cli.train._READ_CLIPS", 2)
+    save_weights(run / "weights", "student", DiT(tiny().dit), MEASURED)
     assert train("reader", run, "--steps", "2") == 0
+    assert "evaluation" in read_metadata(run / "weights", "student"), "measured with the package's"
     said = read_metadata(run / "weights", "reader")
     assert said["steps"] == 2 and said["seed"] == 0 and np.isfinite(list(said["heldout"].values())).all()
     frames = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), dtype=np.uint8)
@@ -119,7 +131,9 @@ def test_the_reader_is_trained_and_measured(run: Path, monkeypatch: pytest.Monke
 
 def test_the_finder_is_trained_and_measured(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("talkingmachines.evaluation.finding._BATCHES", 1)
+    save_weights(run / "weights", "student", DiT(tiny().dit), MEASURED)
     assert train("finder", run, "--steps", "2") == 0
+    assert "evaluation" not in read_metadata(run / "weights", "student"), "of pictures that another one cut"
     said = read_metadata(run / "weights", "finder")
     assert said["steps"] == 2 and said["heldout"]["pictures"] == 32
     assert 0 <= said["heldout"]["found"] <= 1 and load_finder(run / "weights").out.weight.isfinite().all()
@@ -133,14 +147,16 @@ def test_stopped_in_every_stage_it_goes_on_to_the_same_weights_and_overwrites_no
 ) -> None:
     whole = tmp_path_factory.mktemp("whole") / "run"
     shutil.copytree(run, whole)
-    for folder in (run, whole):
-        save_weights(folder / "weights", "student", DiT(tiny().dit), {"preset": "tiny"})
-    for stage in ("vae", "encoder", "audio", "gestures", "teacher", "decoder"):
-        more = ("--steps", "4", "--clips", "3")
-        assert train(stage, whole, *more) == 0
+    student = DiT(tiny().dit)
+    for seed, stage in enumerate(("vae", "encoder", "audio", "gestures", "teacher", "decoder"), 5):
+        more, seeded = ("--steps", "4", "--clips", "3"), ("--seed", str(seed))
+        if stage == "decoder":
+            for folder in (run, whole):
+                save_knowing(folder, "student", student)
+        assert train(stage, whole, *more, *seeded) == 0
         with monkeypatch.context() as stopping:
             stop_after(stopping, 2)
-            assert train(stage, run, *more) == 0
+            assert train(stage, run, *more, *seeded) == 0
         assert train(stage, run, *more) == 2 and "--resume" in capsys.readouterr().err
         assert train(stage, run, *more, "--resume") == 0
         made = {"encoder": "vae", "decoder": "vae"}.get(stage, stage)
@@ -165,10 +181,18 @@ def test_bad_settings(run: Path, arguments: list[str], message: str, capsys: pyt
     assert message in error and error.count("\n") == 1
 
 
-@pytest.mark.parametrize("stage", ["audio", "gestures"])
-def test_a_preset_without_hearing_of_its_own(run: Path, stage: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", stage, "--preset", "wan_14b", "--run", str(run), "--steps", "1"]) == 2
-    assert "bring wav2vec2" in capsys.readouterr().err
+@pytest.mark.parametrize("preset", ["wan_14b", "wan_1_3b"])
+@pytest.mark.parametrize("stage", ["audio", "gestures", "teacher", "decoder", "distill"])
+def test_a_preset_without_hearing_of_its_own(
+    run: Path, stage: str, preset: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said before a model is made, which at this size takes tens of gigabytes."""
+    monkeypatch.setattr(DiT, "__init__", lambda *_: pytest.fail("made a model"))
+    command = ["distill"] if stage == "distill" else ["train", stage]
+    assert main([*command, "--preset", preset, "--run", str(run), "--steps", "1"]) == 2
+    said = "bring wav2vec2" if stage in ("audio", "gestures", "teacher") else "bring it with `convert`"
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", [["train", "vae"], ["distill"]])

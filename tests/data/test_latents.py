@@ -1,3 +1,4 @@
+from copy import copy, deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,6 +136,19 @@ def test_clips_of_other_pictures_are_found_out(clips: LatentClips, vae: CausalVA
     of_other_speech = SpeechBank(bank.split, bank.utterances[::-1])
     with pytest.raises(ConfigError, match="other pictures"):
         replace(batches, bank=of_other_speech).check(vae)
+
+
+def test_clips_of_another_decoder_are_not_compared(clips: LatentClips, vae: CausalVAE, bank: SpeechBank) -> None:
+    """The encoder was told what that one misses. Earlier clips do not say which it was."""
+    batches = DrawnCalls(clips, latents=6, heard=6, patch=4, batch=2, bank=bank)
+    gone_on = deepcopy(vae)
+    for part in (gone_on.decoder, gone_on.correction):
+        part.linear.weight.data += 0.1
+    batches.check(gone_on)
+    earlier = copy(clips)
+    earlier.decoder = None
+    with pytest.raises(ConfigError, match="other pictures"):
+        replace(batches, clips=earlier).check(gone_on)
 
 
 def test_runs_of_neighbouring_seeds_share_no_clip() -> None:

@@ -246,8 +246,15 @@ def command(tmp_path: Path, make_bank: MakeBank, monkeypatch: pytest.MonkeyPatch
     """The start of a command line that measures nothing in earnest."""
     bank = tmp_path / "bank.npz"
     make_bank("heldout").save(bank)
-    for loader in ("avatar.load", "teacher.load_teacher"):
-        monkeypatch.setattr(f"talkingmachines.{loader}", lambda *_, **options: SimpleNamespace(preset=Actor.preset))
+
+    def student(preset: str, *, device: str, steps: int | None) -> SimpleNamespace:
+        chunk = SimpleNamespace(steps=steps or 2)
+        return SimpleNamespace(preset=SimpleNamespace(name=Actor.preset.name, chunk=chunk))
+
+    monkeypatch.setattr("talkingmachines.avatar.load", student)
+    monkeypatch.setattr(
+        "talkingmachines.teacher.load_teacher", lambda preset, *, device: SimpleNamespace(preset=Actor.preset)
+    )
     monkeypatch.setattr("talkingmachines.evaluation.evaluate.evaluate", measured)
     return ["eval", "--bank", str(bank)]
 
@@ -268,8 +275,11 @@ def test_command_prints_figures_and_writes_strips(
 ) -> None:
     assert main([*command, "--out", str(tmp_path / "out"), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed == {"preset": "actor", **FIGURES}
+    assert printed == {"preset": "actor", "steps": 2, **FIGURES}
     assert json.loads((tmp_path / "out" / "eval.json").read_text()) == printed
+    for more, said in ((["--steps", "1"], {"steps": 1}), (["--teacher"], {})):
+        assert main([*command, *more, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {"preset": "actor", **said, **FIGURES}
     assert (tmp_path / "out" / "speaking-00.png").is_file()
     assert main(command) == 0
     table = capsys.readouterr().out

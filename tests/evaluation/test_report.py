@@ -34,7 +34,7 @@ def long_figures(minutes: int = 3) -> dict[str, Any]:
 
 def test_every_aim_is_said_and_judged() -> None:
     ratios = dict.fromkeys(("lips_r", "identity", "top1", "motion"), 0.96) | {"clips": 26}
-    page = report({"preset": "a<b", "long_run": long_figures(), "against_teacher": ratios})
+    page = report({"preset": "a<b", "steps": 4, "long_run": long_figures(), "against_teacher": ratios})
     found = re.findall(r"<tr><td>(.*?)</td><td.*?>(.*?)</td><td>(.*?)</td><td>(.*?)</td><td>(.*?)</td>", page)
     lines = {line[0]: line[1:] for line in found}
     drifted = lines["sharpness, last minute to first"]
@@ -43,7 +43,7 @@ def test_every_aim_is_said_and_judged() -> None:
     assert lines["lip r, over the teacher&#x27;s"][:2] == ("0.960", "at least 0.950")
     assert "not yet" in lines["likeness, over the teacher&#x27;s"][2]
     assert "autoencoder" not in page, "what was not measured is not shown"
-    assert "a&lt;b" in page and "a<b" not in page
+    assert "a&lt;b" in page and "a<b" not in page and "steps of a chunk: 4." in page
 
 
 def test_aims_include_their_ends() -> None:

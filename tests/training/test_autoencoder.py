@@ -57,6 +57,11 @@ def test_the_correction_alone_learns_and_begins_with_a_step_that_helps() -> None
     learning = {name for name, parameter in vae.named_parameters() if parameter.grad is not None}
     assert learning == {f"correction.{name}" for name, _ in vae.correction.named_parameters()}
     assert stage.sample_grid(vae).ndim == 3
+    vae.correction.linear.weight.data += 0.1
+    learned = {name: tensor.clone() for name, tensor in vae.state_dict().items()}
+    EncoderStage(vae, AutoencoderRecipe(), batches)
+    assert all(torch.equal(tensor, learned[name]) for name, tensor in vae.state_dict().items()), "it goes on from there"
+    assert {name for name, parameter in vae.named_parameters() if parameter.requires_grad} == learning
 
 
 def test_losses_by_hand() -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from talkingmachines.errors import ConfigError, TrainingError
+from talkingmachines.training.checkpoint import seed_begun
 from talkingmachines.training.config import LoopConfig
 from talkingmachines.training.loop import Trainer
 
@@ -133,6 +134,25 @@ def test_what_it_is_trained_beside_must_be_what_it_was(tmp_path: Path) -> None:
     del state["beside"]
     torch.save(state, tmp_path / "state.pt")
     trainer(student="two").resume()
+
+
+def test_it_goes_on_with_its_seed(tmp_path: Path) -> None:
+    """Checkpoints of before do not say it."""
+
+    def trainer(seed: int) -> Trainer:
+        return Trainer(ToyStage(), LoopConfig(steps=1, seed=seed), tmp_path, torch.device("cpu"))
+
+    assert seed_begun(tmp_path) is None
+    trainer(7).run(0, lambda *_: None, Silent(), lambda: False)
+    trainer(7).resume()
+    assert seed_begun(tmp_path) == 7
+    with pytest.raises(TrainingError, match="begun with --seed 7, not 0"):
+        trainer(0).resume()
+    state = torch.load(tmp_path / "state.pt")
+    del state["seed"]
+    torch.save(state, tmp_path / "state.pt")
+    trainer(0).resume()
+    assert seed_begun(tmp_path) is None
 
 
 def test_a_full_disk_leaves_the_checkpoint(tmp_path: Path) -> None:

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from talkingmachines.cli.console import make_folder, progress_bar
-from talkingmachines.cli.training_run import CLIPS, Run, coded_clips, run_stage, seed_of, trained, trained_vae
+from talkingmachines.cli.training_run import (
+    CLIPS,
+    Run,
+    check_known,
+    coded_clips,
+    run_stage,
+    seed_of,
+    trained,
+    trained_vae,
+)
 from talkingmachines.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,7 +41,11 @@ def distill(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, max=2**31, help="Of order and noise, and of new clips; that of the run's, or 0."),
+        typer.Option(
+            min=0,
+            max=2**31,
+            help="Of order and noise, and of new clips; that of what is resumed, or of the run's clips, or 0.",
+        ),
     ] = None,
     clips: Annotated[
         int | None, typer.Option(min=1, help=f"Clips drawn and coded; those of the run, or {CLIPS}.")
@@ -53,9 +66,12 @@ def distill(
     spec = preset_of(preset)
     folder = run or Path("runs") / preset
     make_folder(folder)
-    job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed_of(folder, seed), clips)
+    stages = ["student", "student-start"] if matching else ["student-start"]
+    seed = seed_of(folder, seed, stages if resume else [])
+    job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed, clips)
     if trajectories is None:
         trajectories = CPU_TRAJECTORIES if job.device.type == "cpu" else GPU_TRAJECTORIES
+    check_known(job, "teacher")  # before clips are coded, which takes minutes
     calls = _calls(job)
     pairs = _trajectories(job, calls, trajectories) if trajectories else None
     _start(job, calls, pairs, 1 - matching)
@@ -67,14 +83,14 @@ def distill(
 
 
 def _calls(job: Run) -> "CallBatches":
-    """Coded clips as calls."""
+    """Coded clips as calls, in the order of their own seed: the teacher's clips of them stay those with any --seed."""
     from talkingmachines.data.calls import CallBatches
     from talkingmachines.training.distill import DistillRecipe
 
     chunk, coded = job.preset.chunk, coded_clips(job)
     length = coded.arrays["latents"].shape[1] // chunk.frames * chunk.frames
     heard = DistillRecipe().chunks * chunk.frames
-    return CallBatches(coded, length, heard, job.preset.dit.patch[1], batch=job.batch, seed=job.seed)
+    return CallBatches(coded, length, heard, job.preset.dit.patch[1], batch=job.batch, seed=coded.config.seed)
 
 
 def _trajectories(job: Run, calls: "CallBatches", count: int) -> "TrajectoryBatches":
@@ -95,7 +111,7 @@ def _trajectories(job: Run, calls: "CallBatches", count: int) -> "TrajectoryBatc
             steps=sampling.steps,
             guidance=sampling.guidance,
             batches=count,
-            seed=job.seed,
+            seed=calls.seed,
             device=job.device,
             progress=update,
         )

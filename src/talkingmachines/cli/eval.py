@@ -78,7 +78,8 @@ def evaluate(
         figures["against_teacher"] = _against_teacher(figures, rival, speech, config, reader)
     if minutes:
         figures["long_run"] = _long_run(model, speech, minutes, reader, album)
-    result: dict[str, Any] = {"preset": model.preset.name, **figures}
+    steps_said = {} if teacher else {"steps": model.preset.chunk.steps}
+    result: dict[str, Any] = {"preset": model.preset.name, **steps_said, **figures}
     if out is not None:
         _write(out / "eval.json", dumps(result, indent=2))
     if json:

@@ -12,6 +12,7 @@ from talkingmachines.cli.console import make_folder
 from talkingmachines.cli.training_run import (
     CLIPS,
     Run,
+    check_known,
     coded_clips,
     first_batches,
     hearing_config,
@@ -75,7 +76,11 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, max=2**31, help="Of weights, order and noise, and of new clips; that of the run's, or 0."),
+        typer.Option(
+            min=0,
+            max=2**31,
+            help="Of weights, order and noise, and of new clips; that of what is resumed, or of the run's clips, or 0.",
+        ),
     ] = None,
     clips: Annotated[
         int | None, typer.Option(min=1, help=f"Clips drawn and coded; those of the run, or {CLIPS}.")
@@ -89,7 +94,8 @@ def train(
     spec = preset_of(preset)
     folder = run or Path("runs") / preset
     make_folder(folder)
-    job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed_of(folder, seed), clips)
+    seed = seed_of(folder, seed, [stage] if resume else [])
+    job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed, clips)
     {
         StageName.VAE: _vae,
         StageName.ENCODER: _encoder,
@@ -100,7 +106,7 @@ def train(
         StageName.FINDER: _finder,
         StageName.READER: _reader,
     }[stage](job)
-    if stage not in (StageName.TEACHER, StageName.FINDER, StageName.READER):
+    if stage != StageName.READER:  # `eval` takes that of the package
         drop_figures(job.weights)
     print(f"weights: {job.weights}")
 
@@ -172,6 +178,7 @@ def _decoder(job: Run) -> None:
     from talkingmachines.vae.model import CausalVAE
     from talkingmachines.weights import save_weights
 
+    check_known(job, "student")  # before clips are coded, which takes minutes
     chunk, patch = job.preset.chunk, job.preset.dit.patch[1]
     frames = chunk.frames * chunk.window
     # A GPU makes the student's calls of twice as many in the same time.
@@ -192,8 +199,7 @@ def _decoder(job: Run) -> None:
     trained(job, "student", student)
     before = trained(job, "vae", coder)
     student = student.to(job.device).eval().requires_grad_(False)
-    # Later its encoder would be told what another decoder misses.
-    if not job.resume:
+    if not job.resume:  # earlier clips do not say of which decoder they are: now it would be another
         batches.check(coder.to(job.device))
     stage = DecoderStage(coder, student, chunk, recipe, batches)
     beside = {"student": fingerprint(student)}

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,11 +79,16 @@ class Run:
         return {"preset": self.preset.name, "seed": self.seed, "device": self.device.type, **more}
 
 
-def seed_of(folder: Path, given: int | None) -> int:
-    """Of a run: as given, or that of the clips that are there."""
+def seed_of(folder: Path, given: int | None, resumed: Sequence[str] = ()) -> int:
+    """Of a run: as given, or that with which the first of the resumed stages began that has, or that of its clips."""
     from talkingmachines.data.latents import clips_begun
+    from talkingmachines.training.checkpoint import seed_begun
 
-    return clips_begun(folder / "latents").get("seed", 0) if given is None else given
+    if given is not None:
+        return given
+    begun = (seed_begun(folder / stage) for stage in resumed)
+    clips = clips_begun(folder / "latents").get("seed", 0)
+    return next((seed for seed in begun if seed is not None), clips)
 
 
 def hearing_config(job: Run) -> "HearingConfig":
@@ -143,41 +148,54 @@ def coded_clips(job: Run) -> "LatentClips":
 def trained(job: Run, name: str, model: "nn.Module") -> dict[str, object]:
     """Fill a model from the run, or from the shipped weights where these fit the run. Returns what was said of it.
 
-    Raises CheckpointError where there are none, or the run has another encoder or hearing than they know.
+    Raises CheckpointError where there are none; and as check_known.
     """
     from talkingmachines.weights import load_weights, read_metadata, shard_paths, weights_folder
 
-    folder = job.weights
-    if not shard_paths(folder, name):
-        folder = weights_folder(job.preset.name)
-        shipped = shard_paths(folder, name)
-        if name in _MADE_BY and not (shipped and known_by(job.weights, job) == known_by(folder, job)):
+    if name in _MADE_BY:
+        check_known(job, name)
+    folder = job.weights if shard_paths(job.weights, name) else weights_folder(job.preset.name)
+    load_weights(folder, name, model)
+    return read_metadata(folder, name)
+
+
+def check_known(job: Run, name: str) -> None:
+    """Raises CheckpointError where a run has no such teacher or student, or one of another encoder or hearing than it
+    has now."""
+    from talkingmachines.weights import read_metadata, shard_paths, weights_folder
+
+    now, shipped = known_by(job.weights, job), weights_folder(job.preset.name)
+    # The shipped ones do not say what they know, and neither do copies of them.
+    unsaid = known_by(shipped, job) if shard_paths(shipped, name) else None
+    if not shard_paths(job.weights, name):
+        if unsaid != now:
             raise CheckpointError(
                 f"no {name} weights in {job.weights}, and none are shipped that know its encoder and hearing: "
                 f"run {_MADE_BY[name]} first"
             )
-    # Earlier weights do not say what they know.
-    elif name in _MADE_BY and read_metadata(folder, name).get("knows") not in (None, known_by(folder, job)):
+    elif read_metadata(job.weights, name).get("knows", unsaid) != now:
         raise CheckpointError(
-            f"the {name} weights in {folder} know another encoder or hearing than are there now: "
+            f"the {name} weights in {job.weights} know another encoder or hearing than are there now: "
             f"run {_MADE_BY[name]} anew"
         )
-    load_weights(folder, name, model)
-    return read_metadata(folder, name)
 
 
 def trained_projection(job: Run) -> "dict[str, Tensor]":
     """The audio projection as `train audio` has taught it: the run's, or the shipped one, where its hearing is.
 
-    Raises CheckpointError where there is none for what the run hears with.
+    Raises ConfigError for a preset that is not trained here, CheckpointError where there is none for what the run
+    hears with.
     """
     from talkingmachines.dit.model import DiT
     from talkingmachines.weights import load_weights, shard_paths, weights_folder
 
-    model, shipped = DiT(job.preset.dit), weights_folder(job.preset.name)
+    hearing_config(job)  # before a model of 14 B is made for nothing
+    shipped = weights_folder(job.preset.name)
     if shard_paths(job.weights, "audio"):
+        model = DiT(job.preset.dit)
         load_weights(job.weights, "audio", model.audio_proj)
     elif shard_paths(shipped, "teacher") and known_by(job.weights, job)["hearing"] == known_by(shipped, job)["hearing"]:
+        model = DiT(job.preset.dit)
         load_weights(shipped, "teacher", model)
     else:
         raise CheckpointError(

@@ -26,6 +26,7 @@ from talkingmachines.encoders.hearing import Hearing
 from talkingmachines.errors import ConfigError
 from talkingmachines.media.files import cannot_write, replacing
 from talkingmachines.precision import fast_autocast
+from talkingmachines.training.checkpoint import fingerprint
 from talkingmachines.training.loading import load
 from talkingmachines.vae.model import CausalVAE
 from talkingmachines.vae.pixels import to_unit
@@ -104,12 +105,15 @@ class LatentClips:
     latents: float16 [N, F, C, h, w]; features: float16 [N, T, A], what was heard and the gestures; modes: uint8 [N, F];
     shut: uint8 [N, F, 2], whether lids, and lips on p, b or m, are shut in any of its frames; face, mouth: float32
     [N, 4], boxes x0, y0, x1, y1 in fractions of the picture.
+
+    decoder: fingerprint of the one whose misses the encoder was told; None of earlier clips, which do not say it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in FIELDS}
-        made, self.clips = _progress(folder)
-        self.config = LatentClipsConfig(**made)
+        begun = _progress(folder)
+        self.config, self.clips = LatentClipsConfig(**begun["config"]), int(begun["done"])
+        self.decoder: str | None = begun.get("decoder")
         self.cells = self.arrays["latents"].shape[-1]
 
 
@@ -142,6 +146,7 @@ def build_latents(
     if not done:
         _make_room(folder, {name: (kind, (config.clips, *shape)) for name, (kind, shape) in shapes.items()})
     arrays = {name: open_memmap(folder / f"{name}.npy", "r+") for name in shapes}
+    decoder = fingerprint(vae.decoder)
     with load(_Drawn(bank, config), range(done, config.clips), workers, device) as drawn:
         while items := list(islice(drawn, _AT_ONCE)):
             coded = _coded(items, vae, hearing, device)
@@ -151,7 +156,7 @@ def build_latents(
             if done % _KEPT == 0 or done == config.clips:
                 for array in arrays.values():
                     array.flush()
-                _write_progress(folder, config, done)
+                _write_progress(folder, config, done, decoder)
             progress(done, config.clips)
     return LatentClips(folder)
 
@@ -181,28 +186,26 @@ def _coded(items: list[dict[str, Tensor]], vae: CausalVAE, hearing: Hearing, dev
 
 def clips_begun(folder: Path) -> dict[str, Any]:
     """The settings by which `build_latents` makes, or has made, the clips in a folder; none where it has not begun."""
-    return _progress(folder)[0]
+    return _progress(folder)["config"]
 
 
 def _clips_done(folder: Path, config: LatentClipsConfig) -> int:
-    made, done = _progress(folder)
-    asked = asdict(config)
+    begun = _progress(folder)
+    made, asked = begun["config"], asdict(config)
     if made and made != asked:
         names = [name for name in made | asked if made.get(name) != asked.get(name)]
         other = [f"{name}={made.get(name)}, not {asked.get(name)}" for name in names]
         raise ConfigError(f"{folder} holds clips made with {'; '.join(other)}: choose another folder or remove it")
-    return done
+    return int(begun["done"])
 
 
-def _progress(folder: Path) -> tuple[dict[str, Any], int]:
-    """The settings of the clips in a folder and how many are done; none and 0 where they have not begun."""
+def _progress(folder: Path) -> dict[str, Any]:
+    """config, the settings of the clips in a folder; done, how many there are; decoder, as of LatentClips. No settings
+    and 0 where they have not begun."""
     path = folder / "progress.json"
-    if not path.exists():
-        return {}, 0
-    stored = json.loads(path.read_text())
-    return stored["config"], int(stored["done"])
+    return json.loads(path.read_text()) if path.exists() else {"config": {}, "done": 0}
 
 
-def _write_progress(folder: Path, config: LatentClipsConfig, done: int) -> None:
+def _write_progress(folder: Path, config: LatentClipsConfig, done: int, decoder: str) -> None:
     with replacing(folder / "progress.json") as partial:
-        partial.write_text(json.dumps({"config": asdict(config), "done": done}))
+        partial.write_text(json.dumps({"config": asdict(config), "done": done, "decoder": decoder}))

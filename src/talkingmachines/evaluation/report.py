@@ -94,12 +94,13 @@ def write_report(path: str | Path, figures: dict[str, Any], pictures: Sequence[t
 
 
 def report(figures: dict[str, Any], pictures: Sequence[tuple[int, bytes]] = ()) -> str:
-    """HTML of the groups that are there: those of `evaluate`, `against_teacher` and `long_run`, and `preset`.
+    """HTML of the groups that are there: those of `evaluate`, `against_teacher` and `long_run`, `preset` and `steps`.
 
     pictures: frames of the long run with their numbers, as an Album keeps them.
     """
     title = f"TalkingMachines: {figures.get('preset', 'figures')}"
-    parts = [f"<h1>{escape(title)}</h1><p>Version {__version__}. {_SAID}</p>", _table(figures)]
+    steps = f" Denoising steps of a chunk: {figures['steps']}." if "steps" in figures else ""
+    parts = [f"<h1>{escape(title)}</h1><p>Version {__version__}.{steps} {_SAID}</p>", _table(figures)]
     if "long_run" in figures:
         long = figures["long_run"]
         parts += [f"<h2>A call of {long['minutes']} minutes</h2>", _plots(long), _pictures(pictures), _series(long)]

@@ -111,17 +111,20 @@ class AutoencoderStage:
 
 
 class EncoderStage(AutoencoderStage):
-    """The encoder's correction alone learns what the decoder misses. Batches: as of AutoencoderStage."""
+    """The encoder's correction alone learns what the decoder misses, and goes on with what it has learned before.
+    Batches: as of AutoencoderStage."""
 
     name = "encoder"
     corrected = True
 
     def __init__(self, model: CausalVAE, recipe: AutoencoderRecipe, batches: Dataset[dict[str, Tensor]]) -> None:
         super().__init__(model.requires_grad_(False), recipe, batches)
-        model.correction = Encoder(model.config).requires_grad_(True)
-        with torch.no_grad():
-            model.correction.linear.weight.copy_(_FIRST_STEP * model.encoder.linear.weight)
-            model.correction.linear.bias.zero_()  # type: ignore[union-attr]
+        if not model.correction.linear.weight.any():  # it has learned nothing yet
+            model.correction = Encoder(model.config)
+            with torch.no_grad():
+                model.correction.linear.weight.copy_(_FIRST_STEP * model.encoder.linear.weight)
+                model.correction.linear.bias.zero_()  # type: ignore[union-attr]
+        model.correction.requires_grad_(True)
 
 
 @torch.no_grad()

@@ -47,6 +47,11 @@ def load_state(run_dir: Path) -> dict[str, Any]:
     return state
 
 
+def seed_begun(run_dir: Path) -> int | None:
+    """Of the run with a state in `run_dir`; None where there is none, or one of before, which does not say it."""
+    return load_state(run_dir).get("seed") if (run_dir / STATE_FILE).exists() else None
+
+
 def fingerprint(model: nn.Module) -> str:
     """Of the weights themselves: what is said of them may grow."""
     digest = hashlib.sha256()

@@ -97,6 +97,7 @@ class Trainer:
         state: dict[str, Any] = {
             "stage": self.stage.name,
             "beside": self.beside,
+            "seed": self.config.seed,
             "step": self.step,
             "elapsed": self.elapsed,
             "model": self.model.state_dict(),
@@ -106,12 +107,17 @@ class Trainer:
         save_state(self.run_dir, state)
 
     def resume(self) -> None:
-        """Load the last checkpoint. Raises TrainingError when it is missing, damaged or of another stage, or when what
-        this one does not train, or learns from, has become another since."""
+        """Load the last checkpoint. Raises TrainingError when it is missing, damaged, of another stage or seed, or when
+        what this one does not train, or learns from, has become another since."""
         state = load_state(self.run_dir)
         if state["stage"] != self.stage.name:
             raise TrainingError(f"{self.run_dir} holds a run of {state['stage']!r}, not of {self.stage.name!r}")
-        # Checkpoints of before do not say it.
+        # Checkpoints of before say neither seed nor what was beside.
+        if (seed := state.get("seed", self.config.seed)) != self.config.seed:
+            raise TrainingError(
+                f"{self.run_dir} was begun with --seed {seed}, not {self.config.seed}: leave --seed out to go on, or "
+                "remove it, and begin this stage anew"
+            )
         beside = state.get("beside", self.beside)
         if changed := [name for name, known in self.beside.items() if beside.get(name) != known]:
             raise TrainingError(
