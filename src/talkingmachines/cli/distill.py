@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from talkingmachines.cli.avatar_options import DeviceOption
 from talkingmachines.cli.console import make_folder, progress_bar
 from talkingmachines.cli.training_run import (
     CLIPS,
@@ -37,7 +38,7 @@ def distill(
     run: Annotated[Path | None, typer.Option(help="Folder of the run; runs/PRESET unless given.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Train for so long, after the teacher's clips.")] = None,
     steps: Annotated[int | None, typer.Option(help="Train for so many steps.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    device: DeviceOption = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     seed: Annotated[
         int | None,

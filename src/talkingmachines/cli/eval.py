@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from talkingmachines.cli.avatar_options import StepsOption
+from talkingmachines.cli.avatar_options import DeviceOption, StepsOption
 from talkingmachines.cli.console import make_folder, print_json, progress_bar
 from talkingmachines.errors import ConfigError, MediaError
 from talkingmachines.media.files import reason, replacing
@@ -33,7 +33,7 @@ def evaluate(
     preset: Annotated[str, typer.Option(help="A preset's name, or a folder with weights.")] = "pocket",
     out: Annotated[Path | None, typer.Option(help="Folder for eval.json and strips of frames to look at.")] = None,
     bank: Annotated[Path | None, typer.Option(help="Held-out speech, .npz; synthesised unless given.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    device: DeviceOption = "auto",
     clips: Annotated[int, typer.Option(min=1, help="Clips of speech; p, b and m want many.")] = 20,
     teacher: Annotated[bool, typer.Option("--teacher", help="Measure the teacher instead of the student.")] = False,
     steps: StepsOption = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from talkingmachines.cli.avatar_options import DeviceOption
 from talkingmachines.cli.console import make_folder
 from talkingmachines.cli.training_run import (
     CLIPS,
@@ -72,7 +73,7 @@ def train(
     run: Annotated[Path | None, typer.Option(help="Folder of the run; runs/PRESET unless given.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Train for so long.")] = None,
     steps: Annotated[int | None, typer.Option(help="Train for so many steps.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    device: DeviceOption = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     seed: Annotated[
         int | None,
