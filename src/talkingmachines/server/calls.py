@@ -158,6 +158,7 @@ class Calls:
     async def end(self, call: Call, reason: str) -> None:
         """Ends a call, and returns when nothing is left of it. Harmless when repeated."""
         call.reason = call.reason or reason
+        self._line_stands(call)  # a call that ends before `watch` has seen it counts too
         if call.task is None:
             await self._finish(call)
             return
@@ -221,12 +222,18 @@ class Calls:
             call.recorded.append(finished)
         return finished
 
+    def _line_stands(self, call: Call) -> bool:
+        """Whether it does now. A call is counted the first time."""
+        if call.connection is None or not call.connection.is_connected():
+            return False
+        call.heard_at = time.monotonic()
+        if not call.connected:
+            call.connected = True
+            self.metrics.started.inc()
+        return True
+
     def _gone(self, call: Call) -> str:
-        if call.connection is not None and call.connection.is_connected():
-            call.heard_at = time.monotonic()
-            if not call.connected:
-                call.connected = True
-                self.metrics.started.inc()
+        if self._line_stands(call):
             return ""
         silent = time.monotonic() - call.heard_at
         if not call.connected:
@@ -273,6 +280,7 @@ class Calls:
         if self.active.get(call.id) is not call:
             return
         call.ending = True
+        self._line_stands(call)  # as in `end`
         try:
             async with asyncio.timeout(ENDING):
                 await self.record(call, on=False)
