@@ -53,7 +53,7 @@ def build_app(
     """
     metrics = Metrics(config.max_calls)
     pictures = Pictures(fit or partial(fit_image, size=shape))
-    recordings = Recordings(config.record, shape, name)
+    recordings = Recordings(config.record, shape, name, metrics.errors.labels("recording").inc)
     first = pictures.add(own_picture, for_good=True) if own_picture is not None else None
     calls = Calls(make_call, make_signalling, config.max_calls, metrics, recordings, pictures)
 

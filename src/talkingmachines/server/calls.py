@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from talkingmachines.conversation.counts import CallCounts
-from talkingmachines.errors import MediaError, TalkingMachinesError
+from talkingmachines.errors import TalkingMachinesError
 from talkingmachines.server.logs import call_id
 from talkingmachines.server.metrics import Metrics
 from talkingmachines.server.pictures import Pictures
@@ -198,20 +198,22 @@ class Calls:
 
     async def record(self, call: Call, on: bool) -> str | None:
         """Starts or stops a recording; the name of the one that has been stopped, None when it had failed. One that has
-        failed is begun anew. Nothing begins while the call is ending. Raises MediaError."""
+        failed is begun anew. Nothing begins while the call is ending. Raises MediaError when the file is not to be had;
+        where every call is recorded anyway, nobody waits for it."""
         async with call.recording:
             if not on:
                 return await self._stop_recording(call)
             if call.recorder is not None and call.recorder.failure:
                 await self._stop_recording(call)
-            if call.recorder is None and not call.ending:
-                starting = asyncio.ensure_future(asyncio.to_thread(self.recordings.start, call.counts.call_id))
-                try:
-                    call.recorder = await asyncio.shield(starting)
-                except asyncio.CancelledError:
-                    call.recorder = await starting  # it is open now, and has to be closed by somebody
-                    raise
-            return None
+            self._start_recording(call)
+            recorder = call.recorder
+        if recorder is not None and not self.recordings.always:
+            await asyncio.to_thread(recorder.wait_until_open)
+        return None
+
+    def _start_recording(self, call: Call) -> None:
+        if call.recorder is None and not call.ending:
+            call.recorder = self.recordings.start(call.counts.call_id)
 
     async def _stop_recording(self, call: Call) -> str | None:
         if call.recorder is None:
@@ -252,7 +254,7 @@ class Calls:
         log.info("the call begins")
         try:
             if self.recordings.always:
-                await self._record_all(call)
+                self._start_recording(call)
             await self._make_call(call.connection, call)
             call.reason = call.reason or call.counts.end_reason or "the call is over"
         except asyncio.CancelledError:
@@ -267,14 +269,6 @@ class Calls:
             call.reason = "something went wrong on the server; its log says what"
         finally:
             await self._finish(call)
-
-    async def _record_all(self, call: Call) -> None:
-        """From the beginning. A disk that does not take it costs the recording, not the call."""
-        try:
-            await self.record(call, on=True)
-        except MediaError as error:
-            self.metrics.errors.labels("recording").inc()
-            log.error("the call is not recorded: %s", error)
 
     async def _finish(self, call: Call) -> None:
         if self.active.get(call.id) is not call:

@@ -129,7 +129,6 @@ def add_presence(app: FastAPI, calls: Calls) -> None:
         try:
             finished = await calls.record(call, on)
         except MediaError as error:
-            calls.metrics.errors.labels("recording").inc()
             raise Refused(507, str(error)) from error
         return {"recording": call.recorder is not None, "finished": finished}
 
