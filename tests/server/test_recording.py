@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from server_fakes import CHARACTER, OFFER, SIZE, fake_app, wait_for_ever
 
 from talkingmachines.errors import MediaError
-from talkingmachines.server import calls, recording
+from talkingmachines.server import calls, recording, recordings
 from talkingmachines.server.mixing import Mixer
 from talkingmachines.server.recording import Recorder, recover
 from talkingmachines.types import SAMPLE_RATE, SAMPLES_PER_FRAME
@@ -300,6 +300,19 @@ def test_what_users_have_recorded_is_deleted_after_an_hour(monkeypatch):
             assert time.monotonic() < end
             time.sleep(0.05)
         assert client.get(f"/api/recordings/{name}").status_code == 404
+
+
+def test_a_disk_that_hangs_keeps_nobody_from_being_missed(monkeypatch):
+    works_again, asked = threading.Event(), threading.Event()
+    monkeypatch.setattr(recordings.Recordings, "clean", lambda *_: asked.set() or works_again.wait())
+    with TestClient(fake_app(max_calls=2), base_url="http://localhost") as client:
+        path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"
+        for on in (True, False):
+            client.post(f"{path}/recording", json={"on": on})
+        assert asked.wait(10)
+        monkeypatch.setattr(calls, "CONNECT", 0.1)
+        wait_until(lambda: not client.app.state.calls.active)
+        works_again.set()
 
 
 def test_every_call_is_recorded_into_the_folder_and_closed_at_shutdown(tmp_path):

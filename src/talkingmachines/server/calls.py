@@ -18,6 +18,7 @@ from talkingmachines.server.metrics import Metrics
 from talkingmachines.server.pictures import Pictures
 from talkingmachines.server.recording import Recorder
 from talkingmachines.server.recordings import Recordings
+from talkingmachines.server.threads import on_a_thread
 from talkingmachines.server.timing import ChunkTimes
 
 log = logging.getLogger(__name__)
@@ -178,10 +179,13 @@ class Calls:
     async def watch(self, every: float = 1.0) -> None:
         """Ends calls whose caller never came or has gone, keeps the metrics and deletes old recordings and pictures;
         until it is cancelled."""
+        await asyncio.gather(*(self._repeat(work, every) for work in (self._look_after, self._clean)))
+
+    async def _repeat(self, work: Callable[[], Awaitable[None]], every: float) -> None:
         while True:
             await asyncio.sleep(every)
             try:
-                await self._look_after()
+                await work()
             except Exception:  # whatever is wrong with one call, the others are still watched
                 log.exception("the calls could not be looked after")
 
@@ -193,8 +197,12 @@ class Calls:
         gone = [(call, reason) for call in calls if (reason := self._gone(call))]
         await asyncio.gather(*(self.end(call, reason) for call, reason in gone))
         self.pictures.clean([call.pixels for call in self.active.values()])
-        wanted = {name for call in self.active.values() for name in call.recorded}
-        await asyncio.to_thread(self.recordings.clean, wanted)
+
+    async def _clean(self) -> None:
+        """Apart from `_look_after`, which a disk that hangs must not hold up."""
+        if self.recordings.passing:
+            wanted = {name for call in self.active.values() for name in call.recorded}
+            await on_a_thread(self.recordings.clean, wanted)
 
     async def record(self, call: Call, on: bool) -> str | None:
         """Starts or stops a recording; the name of the one that has been stopped, None when it had failed. One that has
@@ -208,7 +216,7 @@ class Calls:
             self._start_recording(call)
             recorder = call.recorder
         if recorder is not None and not self.recordings.always:
-            await asyncio.to_thread(recorder.wait_until_open)
+            await on_a_thread(recorder.wait_until_open)
         return None
 
     def _start_recording(self, call: Call) -> None:
@@ -219,7 +227,7 @@ class Calls:
         if call.recorder is None:
             return None
         recorder, call.recorder = call.recorder, None
-        finished = await asyncio.to_thread(self.recordings.finish, recorder)
+        finished = await on_a_thread(self.recordings.finish, recorder)
         if finished:
             call.recorded.append(finished)
         return finished

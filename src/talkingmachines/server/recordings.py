@@ -67,6 +67,11 @@ class Recordings:
         if self._temporary:
             self._temporary.cleanup()
 
+    @property
+    def passing(self) -> bool:
+        """Whether there is anything that `clean` deletes one day."""
+        return not self.always and bool(self._finished)
+
     def clean(self, wanted: Collection[str]) -> None:
         """Deletes what has been kept long enough. wanted: names of calls that go on, whose hour has not begun."""
         if self.always:
