@@ -1,3 +1,5 @@
+import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,7 +11,7 @@ import av
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from server_fakes import CHARACTER, OFFER, SIZE, fake_app, wait_for_ever
+from server_fakes import CHARACTER, OFFER, SIZE, FakeSignalling, fake_app, wait_for_ever
 
 from talkingmachines.errors import MediaError
 from talkingmachines.server import calls, recording, recordings
@@ -146,14 +148,14 @@ def test_a_slow_disk_makes_nobody_wait(tmp_path, monkeypatch):
 
 
 def test_a_disk_that_hangs_makes_nobody_wait_at_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(recording, "HANGS", 0.2)
     recorder = opened(tmp_path / "a.mp4")
     works_again = threading.Event()
     monkeypatch.setattr(recorder._file, "add", lambda *_: works_again.wait())
     for _ in range(700):
         recorder.picture(np.zeros((2, 2, 3), np.uint8))
-    assert recorder.close() is None and "the disk hangs" in str(recorder.failure)
+    assert recorder.close(0.2) is None and "the disk hangs" in str(recorder.failure)
     works_again.set()
+    wait_until((tmp_path / "a.mp4").exists)  # nothing that was recorded is thrown away
 
 
 def test_a_disk_that_hangs_keeps_no_place_taken(disk, monkeypatch):
@@ -166,7 +168,30 @@ def test_a_disk_that_hangs_keeps_no_place_taken(disk, monkeypatch):
         disk.set()
         time.sleep(0.3)  # what has waited for it goes on
         wait_until(nothing_is_written)
-        assert call.recorder is None and not list(client.app.state.calls.recordings._folder.glob("*.part.mp4"))
+        assert call.recorder is None and not list(client.app.state.calls.recordings._folder.iterdir())
+
+
+def test_whatever_hangs_a_call_is_over_in_time(disk, monkeypatch):
+    """All of it at once: the conversation, the disk and the line."""
+    assert recording.HANGS < calls.ENDING
+    monkeypatch.setattr(calls, "ENDING", 2.0)
+    signalling, released = FakeSignalling(), asyncio.Event()
+
+    async def stays(connection, call):
+        while not released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await released.wait()
+
+    with TestClient(fake_app(stays, lambda: signalling), base_url="http://localhost") as client:
+        path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"
+        client.post(f"{path}/offer", json=OFFER)
+        (call,) = client.app.state.calls.active.values()
+        client.portal.start_task_soon(client.app.state.calls.record, call, True)
+        signalling.connection.disconnect = released.wait
+        began = time.monotonic()
+        assert client.post(f"{path}/end").json() == {"finished": []}
+        assert time.monotonic() - began < 4 and not client.app.state.calls.active
+        client.portal.call(released.set)
 
 
 def test_a_disk_that_hangs_when_a_call_begins_does_not_hold_it_up(disk, tmp_path):

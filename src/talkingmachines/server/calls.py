@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections import OrderedDict
@@ -16,7 +17,7 @@ from talkingmachines.errors import TalkingMachinesError
 from talkingmachines.server.logs import call_id
 from talkingmachines.server.metrics import Metrics
 from talkingmachines.server.pictures import Pictures
-from talkingmachines.server.recording import Recorder
+from talkingmachines.server.recording import HANGS, Recorder
 from talkingmachines.server.recordings import Recordings
 from talkingmachines.server.threads import on_a_thread
 from talkingmachines.server.timing import ChunkTimes
@@ -30,7 +31,11 @@ LOST = 15.0
 """Seconds of silence on the line after which a caller is gone; until then they may come back into the same call."""
 
 ENDING = 10.0
-"""Seconds that a call has to clean up."""
+"""Seconds in which a call that ends is over, whatever of it hangs."""
+
+FOR_RECORDING, FOR_LINE = 0.4, 0.1
+"""Shares of ENDING at its end: the conversation has to be over when the first begins, the recording when the second
+does."""
 
 REMEMBERED = 256
 """Calls that have ended whose reason can still be asked for."""
@@ -68,7 +73,7 @@ class Call:
 
     pc_id: names the connection that the caller has now; answers to offers carry it. replaced: the one before, which a
     caller still names who never got the answer. connected: whether the line has ever stood. recorded: the names of its
-    recordings.
+    recordings. over_by: when it will be over, on the monotonic clock; infinite until it ends. finishing: cleans up.
     """
 
     id: str
@@ -84,10 +89,19 @@ class Call:
     recorder: Recorder | None = None
     recorded: list[str] = field(default_factory=list)
     reason: str = ""
-    ending: bool = False
+    over_by: float = math.inf
     task: "asyncio.Task[None] | None" = None
+    finishing: "asyncio.Task[None] | None" = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     recording: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def ending(self) -> bool:
+        return self.over_by < math.inf
+
+    def left(self, kept: float = 0.0) -> float:
+        """Seconds until it is over, less the share of ENDING that is kept for others."""
+        return max(0.0, self.over_by - kept * ENDING - time.monotonic())
 
 
 @dataclass(frozen=True)
@@ -159,16 +173,14 @@ class Calls:
     async def end(self, call: Call, reason: str) -> None:
         """Ends a call, and returns when nothing is left of it. Harmless when repeated."""
         call.reason = call.reason or reason
-        self._line_stands(call)  # a call that ends before `watch` has seen it counts too
-        if call.task is None:
-            await self._finish(call)
-            return
-        if not call.ending:  # a second cancellation would hit the cleaning up
-            call.ending = True
-            call.task.cancel()
-        await asyncio.wait({call.task}, timeout=ENDING)
-        if not call.task.done():
-            log.error("call %s does not end; it is left behind", call.counts.call_id)
+        begins = not call.ending
+        self._begin_to_end(call)
+        if call.task is not None:
+            if begins:  # a second cancellation would hit the cleaning up
+                call.task.cancel()
+            await asyncio.wait({call.task}, timeout=call.left(FOR_RECORDING))
+            if call.finishing is None and not call.task.done():
+                log.error("call %s does not end; it is left behind", call.counts.call_id)
         await self._finish(call)  # a task that was cancelled before its first step has not
 
     async def close(self) -> None:
@@ -227,7 +239,7 @@ class Calls:
         if call.recorder is None:
             return None
         recorder, call.recorder = call.recorder, None
-        finished = await on_a_thread(self.recordings.finish, recorder)
+        finished = await on_a_thread(self.recordings.finish, recorder, min(HANGS, call.left(FOR_LINE)))
         if finished:
             call.recorded.append(finished)
         return finished
@@ -278,19 +290,26 @@ class Calls:
         finally:
             await self._finish(call)
 
+    def _begin_to_end(self, call: Call) -> None:
+        if not call.ending:
+            call.over_by = time.monotonic() + ENDING
+            self._line_stands(call)  # a call that ends before `watch` has seen it counts too
+
     async def _finish(self, call: Call) -> None:
-        if self.active.get(call.id) is not call:
-            return
-        call.ending = True
-        self._line_stands(call)  # as in `end`
+        """Once, whoever asks; all wait for it."""
+        if call.finishing is None:
+            self._begin_to_end(call)
+            call.finishing = asyncio.create_task(self._clean_up(call), name=f"end of call {call.counts.call_id}")
+        await asyncio.shield(call.finishing)
+
+    async def _clean_up(self, call: Call) -> None:
         try:
-            async with asyncio.timeout(ENDING):
-                await self.record(call, on=False)
-        except Exception as error:  # nor must a disk that hangs
+            await self.record(call, on=False)
+        except Exception as error:
             log.warning("the recording did not end cleanly: %r", error)
         if call.connection is not None:
             try:
-                async with asyncio.timeout(ENDING / 2):
+                async with asyncio.timeout(call.left()):
                     await call.connection.disconnect()
             except Exception as error:  # a connection that cannot be closed must not keep its place
                 log.warning("the connection did not close cleanly: %s", error)

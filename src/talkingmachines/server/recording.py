@@ -46,8 +46,8 @@ WAITING = 500
 OPENS = 3.0
 """Seconds after which the file should be there, for whoever waits to be told that it is."""
 
-HANGS = 15.0
-"""Seconds after which nothing more is expected of a disk that takes nothing."""
+HANGS = 8.0
+"""Seconds after which nothing more is expected of a disk that takes nothing; fewer than a call has to end."""
 
 HANGING = "the disk hangs"
 
@@ -106,14 +106,17 @@ class Recorder:
         """Sound of the user that has just been heard to its end: float32 [n], mono 16 kHz."""
         self._put(("user", samples))
 
-    def close(self) -> Path | None:
-        """Writes the rest and puts the file in place; its path, or None when it failed. Harmless when repeated."""
+    def close(self, seconds: float = HANGS) -> Path | None:
+        """Writes the rest and puts the file in place; its path, or None when it failed. Harmless when repeated.
+
+        seconds: after which it is given up. Where parts are kept it is put in place even so, if the disk takes it yet.
+        """
         with self._closing:
             if not self._closed:
                 self._closed, self._length = True, self._clock() - self._began
                 self._items.put(None)
             if not self.failure:
-                self._thread.join(HANGS)
+                self._thread.join(seconds)
                 if self._thread.is_alive():
                     self._fail(TimeoutError(HANGING))
         return None if self.failure else self.path

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 from pathlib import Path
 
-from talkingmachines.server.recording import Recorder, recover
+from talkingmachines.server.recording import HANGS, Recorder, recover
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +47,9 @@ class Recordings:
         title = f"A call with {self._name}"
         return Recorder(path, (width, height), title, keep_part=self.always, failed=self._failed)
 
-    def finish(self, recorder: Recorder) -> str | None:
-        """Closes it; the name under which `path` finds it, or None when it failed."""
-        path = recorder.close()
+    def finish(self, recorder: Recorder, seconds: float = HANGS) -> str | None:
+        """Closes it; the name under which `path` finds it, or None when it failed or was not whole after so long."""
+        path = recorder.close(seconds)
         if recorder.lost:
             log.warning("%s: the disk was too slow for %d pictures and pieces of sound", recorder.path, recorder.lost)
         if path is None:
