@@ -34,8 +34,8 @@ ENDING = 10.0
 """Seconds in which a call that ends is over, whatever of it hangs."""
 
 FOR_RECORDING, FOR_LINE = 0.4, 0.1
-"""Shares of ENDING at its end: the conversation has to be over when the first begins, the recording when the second
-does."""
+"""Shares of ENDING at its end. When the first begins, the conversation of a call that is recorded has to be over; when
+the second does, the recording, or the conversation where there is none."""
 
 REMEMBERED = 256
 """Calls that have ended whose reason can still be asked for."""
@@ -178,7 +178,8 @@ class Calls:
         if call.task is not None:
             if begins:  # a second cancellation would hit the cleaning up
                 call.task.cancel()
-            await asyncio.wait({call.task}, timeout=call.left(FOR_RECORDING))
+            kept = FOR_RECORDING if call.recorder else FOR_LINE
+            await asyncio.wait({call.task}, timeout=call.left(kept))
             if call.finishing is None and not call.task.done():
                 log.error("call %s does not end; it is left behind", call.counts.call_id)
         await self._finish(call)  # a task that was cancelled before its first step has not
