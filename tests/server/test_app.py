@@ -243,6 +243,24 @@ def test_a_line_that_never_stood_is_not_a_lost_one(monkeypatch):
         assert client.post(f"{path}/report", json={}).json()["detail"] == "the connection was lost"
 
 
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_a_call_of_less_than_a_second_is_counted(by_itself, monkeypatch):
+    over = asyncio.Event()
+
+    async def until_over(connection, call):
+        await over.wait()
+
+    monkeypatch.setattr(calls_module.Calls, "_gone", lambda *_: "")  # nobody looks before its end
+    with TestClient(fake_app(until_over), base_url="http://localhost") as client:
+        path, _ = begin(client)
+        if by_itself:
+            client.portal.call(over.set)
+            wait_until(lambda: not client.app.state.calls.active)
+        else:
+            client.post(f"{path}/end")
+        assert "calls_started_total 1.0" in client.get("/metrics").text
+
+
 def test_shutdown_ends_the_calls():
     signalling, ended = FakeSignalling(), []
 

@@ -1,3 +1,5 @@
+import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,10 +11,10 @@ import av
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from server_fakes import CHARACTER, OFFER, SIZE, fake_app
+from server_fakes import CHARACTER, OFFER, SIZE, FakeSignalling, fake_app, wait_for_ever
 
 from talkingmachines.errors import MediaError
-from talkingmachines.server import calls, recording
+from talkingmachines.server import calls, recording, recordings
 from talkingmachines.server.mixing import Mixer
 from talkingmachines.server.recording import Recorder, recover
 from talkingmachines.types import SAMPLE_RATE, SAMPLES_PER_FRAME
@@ -34,6 +36,32 @@ for index in itertools.count():
     while recorder._items.qsize() > 4:
         time.sleep(0.001)
 """
+
+
+@pytest.fixture(name="disk")
+def _disk(monkeypatch):
+    """Hangs where a file is opened, until it is `set`."""
+    works_again, opened = threading.Event(), recording._File
+    monkeypatch.setattr(recording, "_File", lambda *given: works_again.wait() and opened(*given))
+    yield works_again
+    works_again.set()
+
+
+def wait_until(what):
+    end = time.monotonic() + 10
+    while not what():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def nothing_is_written():
+    return "recording" not in [thread.name for thread in threading.enumerate()]
+
+
+def opened(path):
+    recorder = Recorder(path, (SIZE, SIZE), "a call")
+    recorder.wait_until_open()
+    return recorder
 
 
 def record(path, seconds, moment, tone=0.0):
@@ -98,7 +126,7 @@ def no_space(*_):
 
 
 def test_a_disk_that_fails_ends_the_recording_and_nothing_else(tmp_path, monkeypatch):
-    recorder = Recorder(tmp_path / "a.mp4", (SIZE, SIZE), "a call")
+    recorder = opened(tmp_path / "a.mp4")
 
     monkeypatch.setattr(recorder._file, "add", no_space)
     for _ in range(3):
@@ -106,11 +134,11 @@ def test_a_disk_that_fails_ends_the_recording_and_nothing_else(tmp_path, monkeyp
     assert recorder.close() is None and isinstance(recorder.failure, MediaError)
     assert not (tmp_path / "a.mp4").exists()
     with pytest.raises(MediaError, match="cannot be written"):
-        Recorder(tmp_path / "nowhere" / "a.mp4", (SIZE, SIZE), "a call")
+        opened(tmp_path / "nowhere" / "a.mp4")
 
 
 def test_a_slow_disk_makes_nobody_wait(tmp_path, monkeypatch):
-    recorder = Recorder(tmp_path / "a.mp4", (SIZE, SIZE), "a call")
+    recorder = opened(tmp_path / "a.mp4")
     monkeypatch.setattr(recorder._file, "add", lambda *_: time.sleep(0.001))
     began = time.monotonic()
     for _ in range(700):
@@ -120,26 +148,95 @@ def test_a_slow_disk_makes_nobody_wait(tmp_path, monkeypatch):
 
 
 def test_a_disk_that_hangs_makes_nobody_wait_at_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(recording, "HANGS", 0.2)
-    recorder = Recorder(tmp_path / "a.mp4", (SIZE, SIZE), "a call")
+    recorder = opened(tmp_path / "a.mp4")
     works_again = threading.Event()
     monkeypatch.setattr(recorder._file, "add", lambda *_: works_again.wait())
     for _ in range(700):
         recorder.picture(np.zeros((2, 2, 3), np.uint8))
-    assert recorder.close() is None and "the disk hangs" in str(recorder.failure)
+    assert recorder.close(0.2) is None and "the disk hangs" in str(recorder.failure)
     works_again.set()
+    wait_until((tmp_path / "a.mp4").exists)  # nothing that was recorded is thrown away
 
 
-def test_a_disk_that_hangs_keeps_no_place_taken(monkeypatch):
-    works_again = threading.Event()
+def test_a_disk_that_hangs_keeps_no_place_taken(disk, monkeypatch):
     monkeypatch.setattr(calls, "ENDING", 0.3)
     with TestClient(fake_app(), base_url="http://localhost") as client:
         path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"
-        monkeypatch.setattr(client.app.state.calls.recordings, "start", lambda _: works_again.wait())
         (call,) = client.app.state.calls.active.values()
         client.portal.start_task_soon(client.app.state.calls.record, call, True)
         assert client.post(f"{path}/end").status_code == 200 and not client.app.state.calls.active
-        works_again.set()
+        disk.set()
+        time.sleep(0.3)  # what has waited for it goes on
+        wait_until(nothing_is_written)
+        assert call.recorder is None and not list(client.app.state.calls.recordings._folder.iterdir())
+
+
+def test_whatever_hangs_a_call_is_over_in_time(disk, monkeypatch):
+    """All of it at once: the conversation, the disk and the line."""
+    assert recording.HANGS < calls.ENDING
+    monkeypatch.setattr(calls, "ENDING", 2.0)
+    signalling, released = FakeSignalling(), asyncio.Event()
+
+    async def stays(connection, call):
+        while not released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await released.wait()
+
+    with TestClient(fake_app(stays, lambda: signalling), base_url="http://localhost") as client:
+        path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"
+        client.post(f"{path}/offer", json=OFFER)
+        (call,) = client.app.state.calls.active.values()
+        client.portal.start_task_soon(client.app.state.calls.record, call, True)
+        signalling.connection.disconnect = released.wait
+        began = time.monotonic()
+        assert client.post(f"{path}/end").json() == {"finished": []}
+        assert time.monotonic() - began < 4 and not client.app.state.calls.active
+        client.portal.call(released.set)
+
+
+def test_a_disk_that_hangs_when_a_call_begins_does_not_hold_it_up(disk, tmp_path):
+    began = threading.Event()
+
+    async def make_call(connection, call):
+        began.set()
+        await wait_for_ever(connection, call)
+
+    with TestClient(fake_app(make_call, record=tmp_path), base_url="http://localhost") as client:
+        path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"
+        client.post(f"{path}/offer", json=OFFER)
+        assert began.wait(10)
+        feed(client)
+        disk.set()
+        client.post(f"{path}/end")
+    (kept,) = tmp_path.iterdir()
+    assert kept.suffixes == [".mp4"] and len(decode(kept)[0]) == 30, "what came before the file was there"
+
+
+def test_the_button_says_that_the_disk_hangs(disk, monkeypatch):
+    monkeypatch.setattr(recording, "OPENS", 0.2)
+    with TestClient(fake_app(), base_url="http://localhost") as client:
+        path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"
+        refused = client.post(f"{path}/recording", json={"on": True})
+        assert refused.status_code == 507 and "the disk hangs" in refused.json()["detail"]
+        assert client.post(f"{path}/report", json={}).json()["recording"] is False
+        assert 'errors_total{where="recording"} 1.0' in client.get("/metrics").text
+        disk.set()
+        wait_until(nothing_is_written)
+        assert not list(client.app.state.calls.recordings._folder.iterdir())
+        monkeypatch.undo()
+        assert client.post(f"{path}/recording", json={"on": True}).json() == {"recording": True, "finished": None}
+        assert client.post(f"{path}/recording", json={"on": False}).json()["finished"]
+
+
+def test_the_button_says_that_there_is_no_file(monkeypatch):
+    with TestClient(fake_app(), base_url="http://localhost") as client:
+        path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"
+        with monkeypatch.context() as broken:
+            broken.setattr(recording, "_File", no_space)
+            refused = client.post(f"{path}/recording", json={"on": True})
+        assert refused.status_code == 507 and "No space left" in refused.json()["detail"]
+        assert 'errors_total{where="recording"} 1.0' in client.get("/metrics").text
+        assert client.post(f"{path}/recording", json={"on": True}).json() == {"recording": True, "finished": None}
 
 
 def test_mixing():
@@ -228,6 +325,19 @@ def test_what_users_have_recorded_is_deleted_after_an_hour(monkeypatch):
             assert time.monotonic() < end
             time.sleep(0.05)
         assert client.get(f"/api/recordings/{name}").status_code == 404
+
+
+def test_a_disk_that_hangs_keeps_nobody_from_being_missed(monkeypatch):
+    works_again, asked = threading.Event(), threading.Event()
+    monkeypatch.setattr(recordings.Recordings, "clean", lambda *_: asked.set() or works_again.wait())
+    with TestClient(fake_app(max_calls=2), base_url="http://localhost") as client:
+        path = f"/api/calls/{client.post('/api/calls', json=CHARACTER).json()['id']}"
+        for on in (True, False):
+            client.post(f"{path}/recording", json={"on": on})
+        assert asked.wait(10)
+        monkeypatch.setattr(calls, "CONNECT", 0.1)
+        wait_until(lambda: not client.app.state.calls.active)
+        works_again.set()
 
 
 def test_every_call_is_recorded_into_the_folder_and_closed_at_shutdown(tmp_path):

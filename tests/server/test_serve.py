@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -35,6 +36,18 @@ listener, config = bind(ServerConfig(port=0, record=Path(sys.argv[2])))
 set_up_logging(json_lines=True)
 app = build_app(config, wait_for_ever, FakeSignalling, SHAPE)
 serve(app, listener, lambda: print(config.link, flush=True))
+"""
+
+
+HANGING = """
+import threading
+
+from talkingmachines.server import calls, recording
+from talkingmachines.server.recordings import Recordings
+
+calls.ENDING, recording.HANGS = 2.0, 1.0
+recording._File = Recordings.clean = Recordings.close = lambda *_: threading.Event().wait()
+Recordings.passing = True
 """
 
 
@@ -73,6 +86,21 @@ def test_told_to_stop_it_ends_calls_and_closes_recordings(tmp_path, how):
     lines = [json.loads(line) for line in log.splitlines()]
     ended = [line for line in lines if line["message"] == "the call has ended: the server was stopped"]
     assert len(ended) == 1 and ended[0]["call"] == call[:8] and ended[0]["level"] == "info"
+
+
+def test_told_to_stop_it_ends_though_the_disk_hangs(tmp_path):
+    command = [sys.executable, "-c", HANGING + SERVER, str(Path(__file__).parent), str(tmp_path)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        link = server.stdout.readline().strip()
+        call = ask(link, "api/calls", {"character": "character:red-scarf"})["id"]
+        ask(link, f"api/calls/{call}/offer", {"type": "offer", "sdp": "v=0"})
+        time.sleep(1.5)  # it has begun to clean
+        server.send_signal(signal.SIGTERM)
+        _, log = server.communicate(timeout=30)
+    finally:
+        server.kill()
+    assert "the disk hangs" in log and "the call has ended: the server was stopped" in log
 
 
 def test_a_port_that_is_taken_is_said_at_once():

@@ -17,8 +17,10 @@ from talkingmachines.server.config import ServerConfig
 from talkingmachines.server.guard import Refused, check
 from talkingmachines.server.metrics import Metrics
 from talkingmachines.server.pictures import Pictures, bundled_characters
+from talkingmachines.server.recording import HANGS
 from talkingmachines.server.recordings import Recordings
 from talkingmachines.server.routes import Choice, add_calls, add_pictures, add_presence
+from talkingmachines.server.threads import on_a_thread
 
 PAGE = {"index.html": "text/html", "style.css": "text/css", "favicon.svg": "image/svg+xml"} | {
     name: "text/javascript" for name in ("call.js", "line.js", "view.js", "panel.js")
@@ -53,7 +55,7 @@ def build_app(
     """
     metrics = Metrics(config.max_calls)
     pictures = Pictures(fit or partial(fit_image, size=shape))
-    recordings = Recordings(config.record, shape, name)
+    recordings = Recordings(config.record, shape, name, metrics.errors.labels("recording").inc)
     first = pictures.add(own_picture, for_good=True) if own_picture is not None else None
     calls = Calls(make_call, make_signalling, config.max_calls, metrics, recordings, pictures)
 
@@ -63,7 +65,9 @@ def build_app(
         yield
         watch.cancel()
         await calls.close()
-        recordings.close()
+        with contextlib.suppress(TimeoutError):  # what is left on a disk that hangs is left there
+            async with asyncio.timeout(HANGS):
+                await on_a_thread(recordings.close)
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     app.state.calls = calls

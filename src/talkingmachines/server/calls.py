@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections import OrderedDict
@@ -12,12 +13,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from talkingmachines.conversation.counts import CallCounts
-from talkingmachines.errors import MediaError, TalkingMachinesError
+from talkingmachines.errors import TalkingMachinesError
 from talkingmachines.server.logs import call_id
 from talkingmachines.server.metrics import Metrics
 from talkingmachines.server.pictures import Pictures
-from talkingmachines.server.recording import Recorder
+from talkingmachines.server.recording import HANGS, Recorder
 from talkingmachines.server.recordings import Recordings
+from talkingmachines.server.threads import on_a_thread
 from talkingmachines.server.timing import ChunkTimes
 
 log = logging.getLogger(__name__)
@@ -29,7 +31,11 @@ LOST = 15.0
 """Seconds of silence on the line after which a caller is gone; until then they may come back into the same call."""
 
 ENDING = 10.0
-"""Seconds that a call has to clean up."""
+"""Seconds in which a call that ends is over, whatever of it hangs."""
+
+FOR_RECORDING, FOR_LINE = 0.4, 0.1
+"""Shares of ENDING at its end. When the first begins, the conversation of a call that is recorded has to be over; when
+the second does, the recording, or the conversation where there is none."""
 
 REMEMBERED = 256
 """Calls that have ended whose reason can still be asked for."""
@@ -67,7 +73,7 @@ class Call:
 
     pc_id: names the connection that the caller has now; answers to offers carry it. replaced: the one before, which a
     caller still names who never got the answer. connected: whether the line has ever stood. recorded: the names of its
-    recordings.
+    recordings. over_by: when it will be over, on the monotonic clock; infinite until it ends. finishing: cleans up.
     """
 
     id: str
@@ -83,10 +89,19 @@ class Call:
     recorder: Recorder | None = None
     recorded: list[str] = field(default_factory=list)
     reason: str = ""
-    ending: bool = False
+    over_by: float = math.inf
     task: "asyncio.Task[None] | None" = None
+    finishing: "asyncio.Task[None] | None" = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     recording: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def ending(self) -> bool:
+        return self.over_by < math.inf
+
+    def left(self, kept: float = 0.0) -> float:
+        """Seconds until it is over, less the share of ENDING that is kept for others."""
+        return max(0.0, self.over_by - kept * ENDING - time.monotonic())
 
 
 @dataclass(frozen=True)
@@ -158,15 +173,15 @@ class Calls:
     async def end(self, call: Call, reason: str) -> None:
         """Ends a call, and returns when nothing is left of it. Harmless when repeated."""
         call.reason = call.reason or reason
-        if call.task is None:
-            await self._finish(call)
-            return
-        if not call.ending:  # a second cancellation would hit the cleaning up
-            call.ending = True
-            call.task.cancel()
-        await asyncio.wait({call.task}, timeout=ENDING)
-        if not call.task.done():
-            log.error("call %s does not end; it is left behind", call.counts.call_id)
+        begins = not call.ending
+        self._begin_to_end(call)
+        if call.task is not None:
+            if begins:  # a second cancellation would hit the cleaning up
+                call.task.cancel()
+            kept = FOR_RECORDING if call.recorder else FOR_LINE
+            await asyncio.wait({call.task}, timeout=call.left(kept))
+            if call.finishing is None and not call.task.done():
+                log.error("call %s does not end; it is left behind", call.counts.call_id)
         await self._finish(call)  # a task that was cancelled before its first step has not
 
     async def close(self) -> None:
@@ -177,10 +192,13 @@ class Calls:
     async def watch(self, every: float = 1.0) -> None:
         """Ends calls whose caller never came or has gone, keeps the metrics and deletes old recordings and pictures;
         until it is cancelled."""
+        await asyncio.gather(*(self._repeat(work, every) for work in (self._look_after, self._clean)))
+
+    async def _repeat(self, work: Callable[[], Awaitable[None]], every: float) -> None:
         while True:
             await asyncio.sleep(every)
             try:
-                await self._look_after()
+                await work()
             except Exception:  # whatever is wrong with one call, the others are still watched
                 log.exception("the calls could not be looked after")
 
@@ -192,41 +210,53 @@ class Calls:
         gone = [(call, reason) for call in calls if (reason := self._gone(call))]
         await asyncio.gather(*(self.end(call, reason) for call, reason in gone))
         self.pictures.clean([call.pixels for call in self.active.values()])
-        wanted = {name for call in self.active.values() for name in call.recorded}
-        await asyncio.to_thread(self.recordings.clean, wanted)
+
+    async def _clean(self) -> None:
+        """Apart from `_look_after`, which a disk that hangs must not hold up."""
+        if self.recordings.passing:
+            wanted = {name for call in self.active.values() for name in call.recorded}
+            await on_a_thread(self.recordings.clean, wanted)
 
     async def record(self, call: Call, on: bool) -> str | None:
         """Starts or stops a recording; the name of the one that has been stopped, None when it had failed. One that has
-        failed is begun anew. Nothing begins while the call is ending. Raises MediaError."""
+        failed is begun anew. Nothing begins while the call is ending. Raises MediaError when the file is not to be had;
+        where every call is recorded anyway, nobody waits for it."""
         async with call.recording:
             if not on:
                 return await self._stop_recording(call)
             if call.recorder is not None and call.recorder.failure:
                 await self._stop_recording(call)
-            if call.recorder is None and not call.ending:
-                starting = asyncio.ensure_future(asyncio.to_thread(self.recordings.start, call.counts.call_id))
-                try:
-                    call.recorder = await asyncio.shield(starting)
-                except asyncio.CancelledError:
-                    call.recorder = await starting  # it is open now, and has to be closed by somebody
-                    raise
-            return None
+            self._start_recording(call)
+            recorder = call.recorder
+        if recorder is not None and not self.recordings.always:
+            await on_a_thread(recorder.wait_until_open)
+        return None
+
+    def _start_recording(self, call: Call) -> None:
+        if call.recorder is None and not call.ending:
+            call.recorder = self.recordings.start(call.counts.call_id)
 
     async def _stop_recording(self, call: Call) -> str | None:
         if call.recorder is None:
             return None
         recorder, call.recorder = call.recorder, None
-        finished = await asyncio.to_thread(self.recordings.finish, recorder)
+        finished = await on_a_thread(self.recordings.finish, recorder, min(HANGS, call.left(FOR_LINE)))
         if finished:
             call.recorded.append(finished)
         return finished
 
+    def _line_stands(self, call: Call) -> bool:
+        """Whether it does now. A call is counted the first time."""
+        if call.connection is None or not call.connection.is_connected():
+            return False
+        call.heard_at = time.monotonic()
+        if not call.connected:
+            call.connected = True
+            self.metrics.started.inc()
+        return True
+
     def _gone(self, call: Call) -> str:
-        if call.connection is not None and call.connection.is_connected():
-            call.heard_at = time.monotonic()
-            if not call.connected:
-                call.connected = True
-                self.metrics.started.inc()
+        if self._line_stands(call):
             return ""
         silent = time.monotonic() - call.heard_at
         if not call.connected:
@@ -245,7 +275,7 @@ class Calls:
         log.info("the call begins")
         try:
             if self.recordings.always:
-                await self._record_all(call)
+                self._start_recording(call)
             await self._make_call(call.connection, call)
             call.reason = call.reason or call.counts.end_reason or "the call is over"
         except asyncio.CancelledError:
@@ -261,26 +291,26 @@ class Calls:
         finally:
             await self._finish(call)
 
-    async def _record_all(self, call: Call) -> None:
-        """From the beginning. A disk that does not take it costs the recording, not the call."""
-        try:
-            await self.record(call, on=True)
-        except MediaError as error:
-            self.metrics.errors.labels("recording").inc()
-            log.error("the call is not recorded: %s", error)
+    def _begin_to_end(self, call: Call) -> None:
+        if not call.ending:
+            call.over_by = time.monotonic() + ENDING
+            self._line_stands(call)  # a call that ends before `watch` has seen it counts too
 
     async def _finish(self, call: Call) -> None:
-        if self.active.get(call.id) is not call:
-            return
-        call.ending = True
+        """Once, whoever asks; all wait for it."""
+        if call.finishing is None:
+            self._begin_to_end(call)
+            call.finishing = asyncio.create_task(self._clean_up(call), name=f"end of call {call.counts.call_id}")
+        await asyncio.shield(call.finishing)
+
+    async def _clean_up(self, call: Call) -> None:
         try:
-            async with asyncio.timeout(ENDING):
-                await self.record(call, on=False)
-        except Exception as error:  # nor must a disk that hangs
+            await self.record(call, on=False)
+        except Exception as error:
             log.warning("the recording did not end cleanly: %r", error)
         if call.connection is not None:
             try:
-                async with asyncio.timeout(ENDING / 2):
+                async with asyncio.timeout(call.left()):
                     await call.connection.disconnect()
             except Exception as error:  # a connection that cannot be closed must not keep its place
                 log.warning("the connection did not close cleanly: %s", error)

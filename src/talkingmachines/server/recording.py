@@ -15,6 +15,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from fractions import Fraction
 from pathlib import Path
 from typing import IO
@@ -42,36 +43,56 @@ DELAY = 0.4
 WAITING = 500
 """Pictures and pieces of sound that may wait for the disk, about 5 s; more are left out and counted."""
 
-HANGS = 15.0
-"""Seconds after which nothing more is expected of a disk that takes nothing."""
+OPENS = 3.0
+"""Seconds after which the file should be there, for whoever waits to be told that it is."""
+
+HANGS = 8.0
+"""Seconds after which nothing more is expected of a disk that takes nothing; fewer than a call has to end."""
+
+HANGING = "the disk hangs"
 
 _Item = tuple[str, np.ndarray, float]
 
 
 class Recorder:
-    """Writes one recording on a thread of its own: whoever feeds it never waits for the disk.
+    """Writes one recording on a thread of its own: whoever begins or feeds it never waits for the disk.
 
-    path: where it will be when whole, NAME.mp4; part: where it is until then, and stays if it fails; size: (width,
-    height) of the pictures, even numbers; clock: seconds.
-    Raises MediaError when the file cannot be made. What goes wrong later ends the recording, not the call; see failure.
+    path: where it will be when whole, NAME.mp4; part: where it is until then; size: (width, height) of the pictures,
+    even numbers; clock: seconds. keep_part: what has failed is left at `part`; otherwise nothing is.
+    What goes wrong ends the recording, not the call: see failure. failed: called then, once, on any thread.
     """
 
     def __init__(
-        self, path: Path, size: tuple[int, int], title: str, clock: Callable[[], float] = time.monotonic
+        self,
+        path: Path,
+        size: tuple[int, int],
+        title: str,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        keep_part: bool = True,
+        failed: Callable[[], None] = lambda: None,
     ) -> None:
         self.path, self.lost = path, 0
         self.failure: MediaError | None = None
-        self._clock, self._began = clock, clock()
+        self._clock, self._began, self._length = clock, clock(), 0.0
+        self._keep_part, self._failed = keep_part, failed
         self.part = path.with_suffix(PART)
+        self._file: _File | None = None
+        self._opened = threading.Event()
         self._items: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
-        try:
-            self._file = _File(self.part, size, title)
-        except (OSError, ValueError, av.error.FFmpegError) as error:
-            raise cannot_write(path, error) from error
-        self._thread = threading.Thread(target=self._write, name="recording", daemon=True)
+        # In a copy of the context, so that what it logs is said to be of the call.
+        arguments = (self._write, size, title)
+        self._thread = threading.Thread(target=copy_context().run, args=arguments, name="recording", daemon=True)
         self._thread.start()
+
+    def wait_until_open(self) -> None:
+        """Raises MediaError when the file cannot be made; one that is not there after OPENS is given up."""
+        if not self._opened.wait(OPENS):
+            self._fail(TimeoutError(HANGING))
+        if self.failure:
+            raise self.failure
 
     def picture(self, pixels: np.ndarray) -> None:
         """A picture that is shown now: uint8 [H, W, 3] RGB."""
@@ -85,15 +106,19 @@ class Recorder:
         """Sound of the user that has just been heard to its end: float32 [n], mono 16 kHz."""
         self._put(("user", samples))
 
-    def close(self) -> Path | None:
-        """Writes the rest and puts the file in place; its path, or None when it failed. Harmless when repeated."""
+    def close(self, seconds: float = HANGS) -> Path | None:
+        """Writes the rest and puts the file in place; its path, or None when it failed. Harmless when repeated.
+
+        seconds: after which it is given up. Where parts are kept it is put in place even so, if the disk takes it yet.
+        """
         with self._closing:
             if not self._closed:
-                self._closed = True
+                self._closed, self._length = True, self._clock() - self._began
                 self._items.put(None)
-            self._thread.join(HANGS)
-            if self._thread.is_alive():
-                self._fail(TimeoutError("the disk hangs"))
+            if not self.failure:
+                self._thread.join(seconds)
+                if self._thread.is_alive():
+                    self._fail(TimeoutError(HANGING))
         return None if self.failure else self.path
 
     def _put(self, item: tuple[str, np.ndarray]) -> None:
@@ -104,22 +129,37 @@ class Recorder:
         else:
             self.lost += 1
 
-    def _write(self) -> None:
+    def _write(self, size: tuple[int, int], title: str) -> None:
         try:
+            self._file = _File(self.part, size, title)
+            self._opened.set()
             while (item := self._items.get()) is not None:
                 self._file.add(*item)
-            self._file.finish(self._clock() - self._began)
-            os.replace(self.part, self.path)
+            self._file.finish(self._length)
+            if self._keep_part or not self.failure:  # a disk that hung has taken all of it in the end
+                os.replace(self.part, self.path)
         except (OSError, ValueError, av.error.FFmpegError) as error:
             self._fail(error)
             with contextlib.suppress(queue.Empty):
                 while True:  # so that nothing is kept
                     self._items.get_nowait()
         finally:
+            self._opened.set()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._file:
             self._file.abandon()
+        if self.failure and not self._keep_part:
+            with contextlib.suppress(OSError):
+                self.part.unlink(missing_ok=True)
 
     def _fail(self, error: Exception) -> None:
+        if self.failure:
+            return
+        self._failed()
         self.failure = cannot_write(self.path, error)
+        self._items.put(None)  # the thread ends, also where nobody closes
         log.error("the recording has ended: %s", self.failure)
 
 

@@ -15,6 +15,7 @@ from talkingmachines.server.config import IceServer
 from talkingmachines.server.guard import Refused, read_body, read_json
 from talkingmachines.server.metrics import Metrics
 from talkingmachines.server.pictures import MAX_BYTES, Pictures, bundled_characters, bundled_picture
+from talkingmachines.server.threads import on_a_thread
 
 MAX_CANDIDATES = 50
 MAX_UPLOADS = 8
@@ -129,7 +130,6 @@ def add_presence(app: FastAPI, calls: Calls) -> None:
         try:
             finished = await calls.record(call, on)
         except MediaError as error:
-            calls.metrics.errors.labels("recording").inc()
             raise Refused(507, str(error)) from error
         return {"recording": call.recorder is not None, "finished": finished}
 
@@ -142,7 +142,7 @@ def add_presence(app: FastAPI, calls: Calls) -> None:
     @app.get("/api/recordings/{name}")
     async def recording(name: str) -> Response:
         path = calls.recordings.path(name)
-        if path is None or not path.exists():
+        if path is None or not await on_a_thread(path.exists):
             raise Refused(404, "there is no such recording, or not any more")
         return FileResponse(path, media_type="video/mp4", filename=name)
 
