@@ -153,7 +153,7 @@ def test_a_process_that_is_killed_interrupts_who_needs_it(weights: Path) -> None
 
 def test_it_ends_when_its_pipe_is_closed() -> None:
     """As the system does when the process that began it is killed."""
-    command = [sys.executable, "-c", "from talkingmachines.apart import serve; serve(0)"]
+    command = [sys.executable, "-c", "from talkingmachines.apart import serve; serve()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin and process.stdout
         process.stdin.write("00" * 32 + "\n")
@@ -165,7 +165,7 @@ def test_it_ends_when_its_pipe_is_closed() -> None:
 
 
 def test_a_pipe_that_is_closed_before_it_serves() -> None:
-    command = [sys.executable, "-c", "from talkingmachines.apart import serve; serve(0)"]
+    command = [sys.executable, "-c", "from talkingmachines.apart import serve; serve()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         process.communicate("00" * 32 + "\n", timeout=60)
         assert process.returncode == 0

@@ -26,10 +26,7 @@ from talkingmachines.media.face import Box
 from talkingmachines.streaming.pacing import LiveCall
 from talkingmachines.types import VideoFrame
 
-_SERVE = "from talkingmachines.apart import serve; serve({})"
-
-_NICE = 5
-"""A third of the weight of other processes, where two want the same core."""
+_SERVE = "from talkingmachines.apart import serve; serve()"
 
 _GONE = 1.0
 """Seconds after its last word in which it is seen that the process has ended."""
@@ -44,9 +41,8 @@ class ApartAvatar:
 
     name_or_path, options: as of avatar.load, but that a processor makes chunks in one step unless `steps` are given:
     what hears, thinks and speaks in a call needs the time of the others. begin: is called there before anything else,
-    as to set up logging; a function of a module, perhaps partial. yields: whether the models leave a core to this
-    process, and go behind it where there is none: who waits for an answer waits for what hears, thinks and speaks.
-    window, steps: see ChunkConfig. device: that of the models, such as cpu or cuda:1.
+    as to set up logging; a function of a module, perhaps partial. yields: whether the models leave a core to what
+    hears, thinks and speaks. window, steps: see ChunkConfig. device: that of the models, such as cpu or cuda:1.
 
     Raises what avatar.load raises.
     """
@@ -60,10 +56,9 @@ class ApartAvatar:
         **options: Any,
     ) -> None:
         key = secrets.token_bytes(32)
-        serve = _SERVE.format(_NICE if yields else 0)
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", serve], stdin=pipe, stdout=pipe, start_new_session=True
+            [sys.executable, "-P", "-c", _SERVE], stdin=pipe, stdout=pipe, start_new_session=True
         )
         self._end = weakref.finalize(self, _end, self._process)
         assert self._process.stdin and self._process.stdout
@@ -173,12 +168,11 @@ class ApartSession:
             self._ask("close")
 
 
-def serve(nice: int) -> None:
+def serve() -> None:
     """What the process of the models does: answers, until the one that has begun it closes its pipe or is gone."""
     from talkingmachines.malloc import tune_malloc
 
     tune_malloc()
-    os.nice(nice)  # of this thread, and of all that it begins
     # A signal is often sent to both: calls end in the other process, which needs this one for that.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
