@@ -66,8 +66,8 @@ def why_it_ended(link, call):
     return None
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop_it_ends_calls_and_closes_recordings(tmp_path, how):
+@pytest.mark.parametrize(("how", "times"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGINT, 2)])
+def test_told_to_stop_it_ends_calls_and_closes_recordings(tmp_path, how, times):
     command = [sys.executable, "-c", SERVER, str(Path(__file__).parent), str(tmp_path)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -76,7 +76,9 @@ def test_told_to_stop_it_ends_calls_and_closes_recordings(tmp_path, how):
         call = ask(link, "api/calls", {"character": "character:red-scarf"})["id"]
         ask(link, f"api/calls/{call}/offer", {"type": "offer", "sdp": "v=0"})
         ask(link, f"api/calls/{call}/recording", {"on": True})
-        server.send_signal(how)
+        for _ in range(times):
+            server.send_signal(how)
+            time.sleep(0.1)
         assert why_it_ended(link, call) == "the server was stopped"
         _, log = server.communicate(timeout=60)
     finally:
@@ -84,6 +86,7 @@ def test_told_to_stop_it_ends_calls_and_closes_recordings(tmp_path, how):
     assert server.returncode in (0, -how)
     assert [path.suffixes for path in tmp_path.iterdir()] == [[".mp4"]]
     lines = [json.loads(line) for line in log.splitlines()]
+    assert "error" not in {line["level"] for line in lines}
     ended = [line for line in lines if line["message"] == "the call has ended: the server was stopped"]
     assert len(ended) == 1 and ended[0]["call"] == call[:8] and ended[0]["level"] == "info"
 
