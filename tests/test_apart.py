@@ -60,7 +60,7 @@ def frames_of(session: LiveSession, chunks: int = 3) -> list[np.ndarray]:
 
 def test_the_pictures_of_an_avatar_in_this_process(apart: ApartAvatar, weights: Path) -> None:
     here = avatar.load(str(weights), device="cpu", steps=1)
-    assert (apart.shape, apart.chunk_frames, apart.device) == (here.shape, here.chunk_frames, "cpu")
+    assert (apart.shape, apart.chunk_frames) == (here.shape, here.chunk_frames)
     assert (apart.window, apart.steps) == (here.preset.chunk.window, here.preset.chunk.steps)
     made, wanted = (frames_of(which.session(IMAGE, 3)) for which in (apart, here))
     assert len(made) == len(wanted) == 5 + 2 * 8

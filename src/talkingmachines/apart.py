@@ -42,7 +42,7 @@ class ApartAvatar:
     name_or_path, options: as of avatar.load, but that a processor makes chunks in one step unless `steps` are given:
     what hears, thinks and speaks in a call needs the time of the others. begin: is called there before anything else,
     as to set up logging; a function of a module, perhaps partial. yields: whether the models leave a core to what
-    hears, thinks and speaks. window, steps: see ChunkConfig. device: that of the models, such as cpu or cuda:1.
+    hears, thinks and speaks. window, steps: see ChunkConfig.
 
     Raises what avatar.load raises.
     """
@@ -74,9 +74,8 @@ class ApartAvatar:
         self.chunk_frames: int
         self.window: int
         self.steps: int
-        self.device: str
         try:
-            self.shape, self.chunk_frames, self.window, self.steps, self.device = self._ask(
+            self.shape, self.chunk_frames, self.window, self.steps = self._ask(
                 self._host, "load", {"name_or_path": name_or_path, **options}, begin, yields
             )
         except BaseException:
@@ -207,7 +206,7 @@ class _Host:
 
     def load(
         self, options: dict[str, Any], begin: Callable[[], None] | None, yields: bool
-    ) -> tuple[tuple[int, int], int, int, int, str]:
+    ) -> tuple[tuple[int, int], int, int, int]:
         if begin:
             begin()
         import torch
@@ -221,7 +220,7 @@ class _Host:
         if yields:
             torch.set_num_threads(max(1, torch.get_num_threads() - 1))
         loaded, chunk = self._avatar, self._avatar.preset.chunk
-        return loaded.shape, loaded.chunk_frames, chunk.window, chunk.steps, str(loaded.device)
+        return loaded.shape, loaded.chunk_frames, chunk.window, chunk.steps
 
     def check_box(self, box: Box) -> None:
         self._avatar.preset.check_box(box)

@@ -36,7 +36,7 @@ def _workers(monkeypatch):
             if self.failure:
                 raise self.failure
 
-    avatar = SimpleNamespace(window=2, steps=2, device="cuda", needed=nullcontext)
+    avatar = SimpleNamespace(window=2, steps=2, needed=nullcontext)
     monkeypatch.setattr("talkingmachines.conversation.livekit_worker.AvatarWorker", Worker)
     monkeypatch.setattr("talkingmachines.apart.ApartAvatar", lambda **options: avatar)
     return SimpleNamespace(all=workers, kind=Worker, avatar=avatar)

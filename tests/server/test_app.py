@@ -240,6 +240,7 @@ def test_a_line_that_never_stood_is_not_a_lost_one(monkeypatch):
         assert "calls_started_total 1.0" in client.get("/metrics").text
         signalling.connection.connected = False
         client.portal.call(client.app.state.calls._look_after)
+        wait_until(lambda: not client.app.state.calls.active)
         assert client.post(f"{path}/report", json={}).json()["detail"] == "the connection was lost"
 
 

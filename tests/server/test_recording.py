@@ -340,6 +340,22 @@ def test_a_disk_that_hangs_keeps_nobody_from_being_missed(monkeypatch):
         works_again.set()
 
 
+def test_a_call_whose_end_hangs_keeps_no_other_from_being_missed(monkeypatch):
+    works_again = threading.Event()
+    monkeypatch.setattr(recordings.Recordings, "finish", lambda *_: works_again.wait() and None)
+    with TestClient(fake_app(max_calls=2), base_url="http://localhost") as client:
+        active = client.app.state.calls.active
+        first = client.post("/api/calls", json=CHARACTER).json()["id"]
+        client.post(f"/api/calls/{first}/recording", json={"on": True})
+        monkeypatch.setattr(calls, "CONNECT", 0.1)
+        try:
+            wait_until(lambda: active[first].ending)
+            client.post("/api/calls", json=CHARACTER)
+            wait_until(lambda: set(active) == {first})
+        finally:
+            works_again.set()
+
+
 def test_every_call_is_recorded_into_the_folder_and_closed_at_shutdown(tmp_path):
     (tmp_path / "calls").mkdir()
     with TestClient(fake_app(record=tmp_path / "calls"), base_url="http://localhost") as client:

@@ -34,7 +34,10 @@ SizeOption = Annotated[
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 
 StepsOption = Annotated[
-    int | None, typer.Option(min=1, max=1000, help="Of denoising: more are slower; the preset's unless given.")
+    int | None,
+    typer.Option(
+        min=1, max=1000, help="Of denoising: more are slower. Unless given, the preset's; 1 in calls on a processor."
+    ),
 ]
 
 

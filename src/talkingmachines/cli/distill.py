@@ -1,5 +1,6 @@
 """`distill`: a bidirectional teacher of many steps into a causal student of few."""
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from talkingmachines.cli.training_run import (
     Run,
     check_known,
     coded_clips,
+    loaded,
     run_stage,
     seed_of,
     trained,
@@ -61,6 +63,7 @@ def distill(
     """Distil a preset's teacher into its student: the teacher's clips, the causal start, distribution matching."""
     from talkingmachines.avatar import choose_device
     from talkingmachines.presets import preset as preset_of
+    from talkingmachines.weights import shard_paths
 
     if matching and trajectories == 0:
         raise ConfigError("matching needs the teacher's clips: give --matching 0 as well, or more --trajectories")
@@ -72,7 +75,8 @@ def distill(
     job = Run(spec, folder, choose_device(device), minutes, steps, resume, seed, clips)
     if trajectories is None:
         trajectories = CPU_TRAJECTORIES if job.device.type == "cpu" else GPU_TRAJECTORIES
-    check_known(job, "teacher")  # before clips are coded, which takes minutes
+    if trajectories or not shard_paths(job.weights, "teacher"):
+        check_known(job, "teacher")  # before clips are coded, which takes minutes
     calls = _calls(job)
     pairs = _trajectories(job, calls, trajectories) if trajectories else None
     _start(job, calls, pairs, 1 - matching)
@@ -127,7 +131,8 @@ def _start(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches | None", sh
     from talkingmachines.training.trajectories import StartBatches, StartStage
     from talkingmachines.weights import save_weights
 
-    model, knows = _learning(job, "teacher"), calls.clips.config.known
+    # From real clips alone it learns another encoder or hearing anew, if need be, and the teacher is where it begins.
+    model, knows = _learning(job, "teacher", trained if pairs else loaded), calls.clips.config.known
     teacher = fingerprint(model)
     if job.resume and _start_is_done(job, share, teacher):
         return
@@ -206,17 +211,17 @@ def _part(job: Run, stage: str, share: float) -> Run:
     return replace(job, minutes=job.minutes and share * job.minutes, resume=job.resume and begun)
 
 
-def _learning(job: Run, name: str) -> "DiT":
+def _learning(job: Run, name: str, load: Callable[..., dict[str, object]] = trained) -> "DiT":
     """A model of the run that learns, but for what it hears with: errors of pictures would make it forget the lips."""
-    model = _model(job, name).requires_grad_(True)
+    model = _model(job, name, load).requires_grad_(True)
     model.audio_proj.requires_grad_(False)
     return model
 
 
-def _model(job: Run, name: str) -> "DiT":
+def _model(job: Run, name: str, load: Callable[..., dict[str, object]] = trained) -> "DiT":
     """A model of the run, frozen."""
     from talkingmachines.dit.model import DiT
 
     model = DiT(job.preset.dit)
-    trained(job, name, model)
+    load(job, name, model)
     return model.to(job.device).eval().requires_grad_(False)

@@ -150,10 +150,15 @@ def trained(job: Run, name: str, model: "nn.Module") -> dict[str, object]:
 
     Raises CheckpointError where there are none; and as check_known.
     """
-    from talkingmachines.weights import load_weights, read_metadata, shard_paths, weights_folder
-
     if name in _MADE_BY:
         check_known(job, name)
+    return loaded(job, name, model)
+
+
+def loaded(job: Run, name: str, model: "nn.Module") -> dict[str, object]:
+    """The same of a model that may know another encoder or hearing: what learns on begins there."""
+    from talkingmachines.weights import load_weights, read_metadata, shard_paths, weights_folder
+
     folder = job.weights if shard_paths(job.weights, name) else weights_folder(job.preset.name)
     load_weights(folder, name, model)
     return read_metadata(folder, name)
@@ -173,7 +178,7 @@ def check_known(job: Run, name: str) -> None:
                 f"no {name} weights in {job.weights}, and none are shipped that know its encoder and hearing: "
                 f"run {_MADE_BY[name]} first"
             )
-    elif read_metadata(job.weights, name).get("knows", unsaid) != now:
+    elif (read_metadata(job.weights, name).get("knows") or unsaid) != now:
         raise CheckpointError(
             f"the {name} weights in {job.weights} know another encoder or hearing than are there now: "
             f"run {_MADE_BY[name]} anew"

@@ -132,6 +132,7 @@ class Calls:
         self.max_calls, self.metrics, self.recordings, self.pictures = max_calls, metrics, recordings, pictures
         self.active: dict[str, Call] = {}
         self._ended: OrderedDict[str, Ended] = OrderedDict()
+        self._ends: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def reserve(self, pixels: np.ndarray) -> Call:
@@ -207,8 +208,11 @@ class Calls:
         calls = list(self.active.values())
         for call in calls:
             self.metrics.observe(call)
-        gone = [(call, reason) for call in calls if (reason := self._gone(call))]
-        await asyncio.gather(*(self.end(call, reason) for call, reason in gone))
+        for call in calls:
+            if not call.ending and (reason := self._gone(call)):
+                task = asyncio.create_task(self.end(call, reason))  # which takes 10 s where a disk hangs
+                self._ends.add(task)
+                task.add_done_callback(self._ends.discard)
         self.pictures.clean([call.pixels for call in self.active.values()])
 
     async def _clean(self) -> None:

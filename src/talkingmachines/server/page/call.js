@@ -7,7 +7,7 @@ import { $, captions, glow, inCall, show, state, timer, toast } from "/page/view
 const token = new URLSearchParams(location.hash.slice(1)).get("token");
 const REPORT = 2000; // ms
 const MICROPHONE = { audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true } };
-const RECORDING = 20000; // ms; the server gives its disk up to 15 s
+const RECORDING = 12000; // ms; the server gives its disk up to 8 s
 const THINKING = 12000; // ms after which a character that does not answer is listening again
 
 const page = { config: null, character: null, call: 0, line: null, gone: null, microphone: null, camera: null, began: 0, seen: null };
