@@ -4,6 +4,7 @@ back by themselves, links that are mended, and captions that come in pieces."""
 import json
 import urllib.request
 
+import pytest
 from test_browser import _browser, _link, _view, pytestmark  # noqa: F401  # fixtures, and where these tests run
 
 ASKS = """() => {
@@ -61,30 +62,20 @@ def test_hung_up_before_the_server_has_answered(view, link):
     assert free(link) == 2
 
 
-def test_the_next_call_waits_until_the_last_is_over(view):
-    one, held, asked = view(), [], []
-    one.call()
-    one.page.route("**/end", lambda route: held.append(route))  # noqa: PLW0108  # playwright marks functions
-    one.page.click("#end")
-    one.page.click("#again")
-    one.page.on("request", lambda request: asked.append(request.url))
-    one.page.click("#start")
-    one.page.wait_for_timeout(500)
-    assert held and not asked and one.page.get_attribute("body", "data-state") == "connecting"
-    held[0].continue_()
-    one.state("listening")
-    one.page.unroute("**/end")
+NEXT = ("#again", "#start")
 
 
-def test_the_next_call_waits_also_where_another_was_hung_up_before_it_began(view):
+@pytest.mark.parametrize("clicks", [NEXT, (*NEXT, "#end", *NEXT)], ids=["", "also where another was hung up before"])
+def test_the_next_call_waits_until_the_last_is_over(view, clicks):
     one, held, asked = view(), [], []
     one.call()
     one.page.route("**/end", lambda route: held.append(route))  # noqa: PLW0108  # playwright marks functions
     one.page.click("#end")
     one.page.on("request", lambda request: asked.append(request.url))
-    for click in ("#again", "#start", "#end", "#again", "#start"):
+    for click in clicks:
         one.page.click(click)
         one.page.wait_for_timeout(200)
+    one.page.wait_for_timeout(300)
     assert held and not asked and one.page.get_attribute("body", "data-state") == "connecting"
     held[0].continue_()
     one.state("listening")

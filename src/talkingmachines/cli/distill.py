@@ -132,7 +132,7 @@ def _start(job: Run, calls: "CallBatches", pairs: "TrajectoryBatches | None", sh
     from talkingmachines.weights import save_weights
 
     # From real clips alone it learns another encoder or hearing anew, if need be, and the teacher is where it begins.
-    model, knows = _learning(job, "teacher", trained if pairs else loaded), calls.clips.config.known
+    model, knows = _learning(job, "teacher", loaded if pairs is None else trained), calls.clips.config.known
     teacher = fingerprint(model)
     if job.resume and _start_is_done(job, share, teacher):
         return
